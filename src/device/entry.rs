@@ -1,0 +1,147 @@
+//! [`Entry`]: what a space keeps of a registered device, and how a folio of it begins and ends.
+#![forbid(unsafe_code)]
+
+use crate::device::config::{DeviceConfig, DeviceOps, Owner};
+use crate::folio::{Folio, FolioWord};
+use crate::free_map::FreeMap;
+use crate::geometry::{BLOCK_SHIFT, block_of};
+use crate::live::Live;
+use crate::section_map::Place;
+use crate::space::Space;
+use crate::sparse::NoMemory;
+use crate::sync::Mutex;
+use crate::words::{Offset, OffsetRange, Order};
+
+/// A registered device.
+pub(crate) struct Entry {
+    /// Its number in the device table.
+    index: u32,
+    range: OffsetRange,
+    owner: Owner,
+    name: Box<str>,
+    ops: Option<Box<dyn DeviceOps>>,
+    live: Live,
+    map: FreeMap,
+    /// Serialises what ends a device. Never held while anybody allocates or frees.
+    phase: Mutex<Phase>,
+}
+
+/// alive -> dying by `kill`; alive or dying -> gone by `retire`, when no page is in use.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Alive,
+    Dying,
+    Gone,
+}
+
+/// Why a device cannot go.
+pub(crate) enum NotRetired {
+    Busy { live_pages: u64 },
+    Gone,
+}
+
+impl Entry {
+    /// A device in `range`, whose last block is prepared in the free map.
+    pub(crate) fn new(index: u32, range: OffsetRange, config: DeviceConfig, space: &Space) -> Result<Entry, NoMemory> {
+        let entry = Entry::with(index, range, config, space.cores(), Phase::Alive);
+        entry.map.begin(space.blocks())?;
+        Ok(entry)
+    }
+
+    /// What stands for a device that is gone.
+    pub(crate) fn nobody() -> Entry {
+        let entry = Entry::with(0, OffsetRange::EMPTY, DeviceConfig::new(0), 1, Phase::Gone);
+        entry.live.close();
+        entry
+    }
+
+    fn with(index: u32, range: OffsetRange, config: DeviceConfig, cores: usize, phase: Phase) -> Entry {
+        Entry {
+            index,
+            range,
+            owner: config.owner,
+            name: config.name,
+            ops: config.ops,
+            live: Live::new(cores),
+            map: FreeMap::new(range),
+            phase: Mutex::new(phase),
+        }
+    }
+
+    pub(crate) fn index(&self) -> u32 {
+        self.index
+    }
+
+    pub(crate) fn range(&self) -> OffsetRange {
+        self.range
+    }
+
+    pub(crate) fn owner(&self) -> Owner {
+        self.owner
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn ops(&self) -> Option<&dyn DeviceOps> {
+        self.ops.as_deref()
+    }
+
+    pub(crate) fn live(&self) -> &Live {
+        &self.live
+    }
+
+    pub(crate) fn map(&self) -> &FreeMap {
+        &self.map
+    }
+
+    pub(crate) fn kill(&self) {
+        let mut phase = self.phase.lock();
+        self.live.close();
+        if *phase == Phase::Alive {
+            *phase = Phase::Dying;
+        }
+    }
+
+    /// Ends the device if none of its pages is in use; otherwise changes nothing.
+    pub(crate) fn retire(&self) -> Result<(), NotRetired> {
+        let mut phase = self.phase.lock();
+        if *phase == Phase::Gone {
+            return Err(NotRetired::Gone);
+        }
+        // Do not turn anybody away, not even for a moment, while the device is plainly in use.
+        if *phase == Phase::Dying || self.live.pages() == 0 {
+            self.live.close();
+            if self.live.is_drained() {
+                *phase = Phase::Gone;
+                return Ok(());
+            }
+            if *phase == Phase::Alive {
+                self.live.reopen();
+            }
+        }
+        Err(NotRetired::Busy { live_pages: self.live.pages() })
+    }
+
+    /// Memory for the metadata of a run that the caller has claimed, and the words of its blocks brought up to date.
+    pub(crate) fn prepare(&self, space: &Space, page: u64, order: Order) -> Result<(), NoMemory> {
+        let sections = space.sections();
+        sections.populate(Place { head: Offset::from_low_bits(page), order })?;
+        let first = block_of(page);
+        for block in first..first + (order.nr_pages() >> BLOCK_SHIFT).max(1) {
+            sections.publish(block, self.index, || space.blocks().change_of(block));
+        }
+        Ok(())
+    }
+
+    /// The first handle of a folio on a run that the caller has claimed and prepared.
+    pub(crate) fn begin<'s>(&self, space: &'s Space, page: u64, order: Order) -> Folio<'s> {
+        let place = Place { head: Offset::from_low_bits(page), order };
+        let Some(record) = space.sections().at(place) else {
+            unreachable!("{place:?} was claimed beyond the end of the space");
+        };
+        let state = record.init(order);
+        Folio::from_owned(space, FolioWord::new(place, state))
+    }
+}

@@ -1,0 +1,330 @@
+//! The errors of every operation: small, without strings, with the numbers that the caller needs to act.
+#![forbid(unsafe_code)]
+
+use core::error::Error;
+use core::fmt;
+
+use crate::device::Device;
+use crate::free_map::ClaimError;
+use crate::geometry::MAX_PAGES_LIMIT;
+use crate::sparse::{NoMemory, ReserveError};
+use crate::words::{LeafKind, Order};
+
+/// Why a [`Space`](crate::Space) could not be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SpaceError {
+    /// Zero pages were asked for.
+    ZeroPages,
+    /// More pages than offsets exist.
+    TooManyPages {
+        /// Pages asked for.
+        requested: u64,
+        /// Pages that a space can have.
+        limit: u64,
+    },
+    /// The system refused the address space for the metadata. A smaller
+    /// [`max_pages`](crate::SpaceBuilder::max_pages) needs less.
+    AddressSpace {
+        /// Bytes of address space that one array of metadata needs.
+        bytes: u64,
+        /// The system's error number; 0 where there was none.
+        os_error: i32,
+    },
+}
+
+impl fmt::Display for SpaceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            SpaceError::ZeroPages => f.write_str("a space needs at least one page"),
+            SpaceError::TooManyPages { requested, limit } => {
+                write!(f, "{requested} pages were asked for, and a space has at most {limit}")
+            }
+            SpaceError::AddressSpace { bytes, os_error } => write!(
+                f,
+                "{bytes} bytes of address space were refused (error {os_error}): raise the limit on address space \
+                 (RLIMIT_AS, vm.overcommit_memory) or ask for fewer `max_pages`"
+            ),
+        }
+    }
+}
+
+impl Error for SpaceError {}
+
+impl From<ReserveError> for SpaceError {
+    fn from(error: ReserveError) -> SpaceError {
+        SpaceError::AddressSpace { bytes: error.bytes, os_error: error.os_error }
+    }
+}
+
+impl SpaceError {
+    pub(crate) fn too_many(requested: u64) -> SpaceError {
+        SpaceError::TooManyPages { requested, limit: MAX_PAGES_LIMIT }
+    }
+}
+
+/// Why a device could not be registered. Nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RegisterError {
+    /// A device of zero pages.
+    ZeroPages,
+    /// No run of free offsets is long enough, at the alignment that the device needs. Unregistering a device, or a
+    /// space with more `max_pages`, may help.
+    NoSpace {
+        /// Pages asked for.
+        requested: u64,
+        /// Pages of the space that belong to no device.
+        free: u64,
+        /// Pages of the largest device that could be registered now.
+        largest: u64,
+    },
+    /// As many devices are registered as a space can number.
+    TooManyDevices {
+        /// That many.
+        limit: u64,
+    },
+    /// No memory for the metadata that registering needs.
+    NoMemory {
+        /// Bytes that were wanted.
+        bytes: u64,
+    },
+}
+
+impl fmt::Display for RegisterError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            RegisterError::ZeroPages => f.write_str("a device needs at least one page"),
+            RegisterError::NoSpace { requested, free, largest } => write!(
+                f,
+                "no room for a device of {requested} pages: {free} pages of the space are free, and the largest device \
+                 that fits has {largest}"
+            ),
+            RegisterError::TooManyDevices { limit } => {
+                write!(f, "{limit} devices are registered, the most there can be")
+            }
+            RegisterError::NoMemory { bytes } => write!(f, "no memory for {bytes} bytes of metadata"),
+        }
+    }
+}
+
+impl Error for RegisterError {}
+
+impl From<NoMemory> for RegisterError {
+    fn from(error: NoMemory) -> RegisterError {
+        RegisterError::NoMemory { bytes: error.bytes }
+    }
+}
+
+/// Why nothing was allocated. Nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AllocError {
+    /// Fewer pages are free than asked for. A put may help.
+    Exhausted {
+        /// Pages asked for.
+        requested: u64,
+        /// Pages that were free.
+        free: u64,
+    },
+    /// Enough pages are free, but not in one run. A smaller order may help.
+    Fragmented {
+        /// Pages asked for, in one run.
+        requested: u64,
+        /// Pages that were free.
+        free: u64,
+        /// Pages of the largest folio that could have been allocated.
+        largest: u64,
+    },
+    /// The device was killed. Trying again cannot help.
+    Dying,
+    /// No memory for metadata. Freeing memory of the process may help.
+    NoMemory {
+        /// Bytes that were wanted.
+        bytes: u64,
+    },
+    /// The device is smaller than what was asked for. Trying again cannot help.
+    TooLarge {
+        /// Pages asked for.
+        requested: u64,
+        /// Pages of the device.
+        device: u64,
+    },
+}
+
+impl AllocError {
+    pub(crate) fn from_claim(error: ClaimError, order: Order) -> AllocError {
+        let requested = order.nr_pages();
+        match error {
+            ClaimError::Exhausted { free } => AllocError::Exhausted { requested, free },
+            ClaimError::Fragmented { free, largest } => AllocError::Fragmented { requested, free, largest },
+            ClaimError::NoMemory(error) => error.into(),
+        }
+    }
+}
+
+impl AllocError {
+    /// The same for a request of `requested` pages of which `claimed` had been had when it failed.
+    pub(crate) fn with_claimed(self, all: u64, claimed: u64) -> AllocError {
+        match self {
+            AllocError::Exhausted { free, .. } => AllocError::Exhausted { requested: all, free: free + claimed },
+            // Without the pages that this request itself held, it may have been enough, or plainly not.
+            AllocError::Fragmented { free, largest, .. } if free + claimed >= all => {
+                AllocError::Fragmented { requested: all, free: free + claimed, largest }
+            }
+            AllocError::Fragmented { free, .. } => AllocError::Exhausted { requested: all, free: free + claimed },
+            other => other,
+        }
+    }
+}
+
+impl From<NoMemory> for AllocError {
+    fn from(error: NoMemory) -> AllocError {
+        AllocError::NoMemory { bytes: error.bytes }
+    }
+}
+
+impl fmt::Display for AllocError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            AllocError::Exhausted { requested, free } => {
+                write!(f, "{requested} pages were asked for, and only {free} are free")
+            }
+            AllocError::Fragmented { requested, free, largest } => write!(
+                f,
+                "{requested} pages in one run were asked for; of {free} free pages, the largest folio could have {largest}"
+            ),
+            AllocError::Dying => f.write_str("the device was killed"),
+            AllocError::NoMemory { bytes } => write!(f, "no memory for {bytes} bytes of metadata"),
+            AllocError::TooLarge { requested, device } => {
+                write!(f, "{requested} pages were asked for, and the device has {device} in all")
+            }
+        }
+    }
+}
+
+impl Error for AllocError {}
+
+/// Why a leaf's reference was not moved into a handle. Nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TakeError {
+    /// The leaf names no device page.
+    WrongKind {
+        /// What it is.
+        kind: LeafKind,
+    },
+    /// The leaf names an offset that the space does not have: it comes from another space.
+    OutOfRange {
+        /// That offset, in pages.
+        offset: u64,
+        /// Offsets of this space are below it.
+        max_pages: u64,
+    },
+    /// The folio that the leaf named has been freed.
+    Stale {
+        /// The offset that the leaf names, in pages.
+        offset: u64,
+    },
+    /// The folio lives, but no leaf owns a reference of it any more: the leaf was taken before, through a copy.
+    NotMapped {
+        /// The offset that the leaf names, in pages.
+        offset: u64,
+        /// References of the folio, all of handles.
+        refs: u32,
+    },
+}
+
+impl fmt::Display for TakeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            TakeError::WrongKind { kind } => write!(f, "a {kind:?} leaf names no device page"),
+            TakeError::OutOfRange { offset, max_pages } => {
+                write!(f, "offset {offset:#x} is not of this space, which has {max_pages} pages")
+            }
+            TakeError::Stale { offset } => {
+                write!(f, "the folio at offset {offset:#x} was freed since the leaf was made")
+            }
+            TakeError::NotMapped { offset, refs } => write!(
+                f,
+                "no leaf owns a reference of the folio at offset {offset:#x} (handles own {refs}): it was taken before"
+            ),
+        }
+    }
+}
+
+impl Error for TakeError {}
+
+/// As many references are out as a folio can count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooManyRefs {
+    /// That many.
+    pub limit: u32,
+}
+
+impl fmt::Display for TooManyRefs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the folio has {} references, the most that it can count", self.limit)
+    }
+}
+
+impl Error for TooManyRefs {}
+
+/// Why a device is not drained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DrainError {
+    /// The device is alive: more pages may be allocated at any time. Kill it first.
+    Alive {
+        /// Pages in use.
+        live_pages: u64,
+    },
+    /// Time ran out. Whoever holds the pages must put them.
+    TimedOut {
+        /// Pages in use.
+        live_pages: u64,
+    },
+}
+
+impl fmt::Display for DrainError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            DrainError::Alive { live_pages } => {
+                write!(f, "the device is alive, with {live_pages} pages in use: kill it before draining it")
+            }
+            DrainError::TimedOut { live_pages } => write!(f, "{live_pages} pages are still in use"),
+        }
+    }
+}
+
+impl Error for DrainError {}
+
+/// Why a device was not unregistered. Nothing has changed.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum UnregisterError<'s> {
+    /// Pages of it are in use. A device that was alive still is.
+    Busy {
+        /// How many.
+        live_pages: u64,
+        /// The device, to try again.
+        device: Device<'s>,
+    },
+    /// It was unregistered before, through another handle.
+    Gone,
+}
+
+impl fmt::Display for UnregisterError<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            UnregisterError::Busy { live_pages, device } => {
+                write!(f, "{live_pages} pages of device \"{}\" are in use", device.name())
+            }
+            UnregisterError::Gone => f.write_str("the device was unregistered before"),
+        }
+    }
+}
+
+impl Error for UnregisterError<'_> {}
+
+const _: () = assert!(size_of::<AllocError>() <= 32, "an allocation's error is a few registers");

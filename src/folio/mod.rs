@@ -1,0 +1,179 @@
+//! [`Folio`]: a counted handle on allocated pages, and [`PageRef`], the uncounted view that a lookup gives.
+//!
+//! Below: `page`, `section_map`. Above: `space`. Edges: [init], [last-put], [map].
+#![forbid(unsafe_code)]
+
+mod page_ref;
+mod word;
+
+use core::fmt;
+use core::mem;
+
+pub use page_ref::PageRef;
+pub(crate) use word::FolioWord;
+
+use crate::device::{Device, end_folio};
+use crate::error::TooManyRefs;
+use crate::page::{MAX_REFS, Page};
+use crate::space::Space;
+use crate::words::{Access, Offset, Order, SoftLeaf};
+
+/// A reference of a folio: pages that were allocated together, with one count. Linux: `struct folio`.
+///
+/// Cloning takes a reference (`folio_get`), dropping puts it (`folio_put`); the last put frees the folio and calls the
+/// driver's [`folio_free`](crate::DeviceOps::folio_free). The folio keeps its device registered.
+///
+/// ```
+/// use farpage::{Access, DeviceConfig, Order, Space};
+///
+/// let space = Space::new()?;
+/// let device = space.register(DeviceConfig::new(512))?;
+/// let folio = device.alloc(Order::ZERO)?;
+/// folio.set_private(0xfeed);
+///
+/// let leaf = folio.into_leaf(Access::Write); // into a page table
+/// assert_eq!(space.lookup(leaf).unwrap().private(), 0xfeed);
+///
+/// drop(space.take(leaf)?); // out of it again; the last reference
+/// assert!(space.lookup(leaf).is_none());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "dropping the last handle frees the folio"]
+pub struct Folio<'s> {
+    space: &'s Space,
+    word: FolioWord,
+}
+
+const _: () = assert!(size_of::<Folio<'_>>() <= 16);
+const _: () = assert!(size_of::<Option<Folio<'_>>>() == size_of::<Folio<'_>>());
+
+impl<'s> Folio<'s> {
+    /// A handle that owns a reference which the caller has.
+    pub(crate) fn from_owned(space: &'s Space, word: FolioWord) -> Folio<'s> {
+        Folio { space, word }
+    }
+
+    /// The first page.
+    #[inline]
+    pub fn offset(&self) -> Offset {
+        self.word.place().head
+    }
+
+    /// The order.
+    #[inline]
+    pub fn order(&self) -> Order {
+        self.word.place().order
+    }
+
+    /// How many pages: 2 to the power of the order.
+    #[inline]
+    pub fn nr_pages(&self) -> u64 {
+        self.order().nr_pages()
+    }
+
+    /// How many references the folio has, of handles and of leaf words. It may have changed when this returns, unless
+    /// it is 1: then this handle is the only one.
+    pub fn refs(&self) -> u32 {
+        self.record().state().count()
+    }
+
+    /// How many of the references leaf words own. It may have changed when this returns. Linux: `folio_mapcount()`.
+    pub fn maps(&self) -> u32 {
+        self.record().state().maps()
+    }
+
+    /// The driver's word; 0 after allocation. Linux: `zone_device_data`.
+    #[inline]
+    pub fn private(&self) -> u64 {
+        self.record().private()
+    }
+
+    /// Sets the driver's word. One atomic store, relaxed: it orders nothing else.
+    #[inline]
+    pub fn set_private(&self, value: u64) {
+        self.record().set_private(value);
+    }
+
+    /// The device that the pages belong to.
+    pub fn device(&self) -> Device<'s> {
+        Device::new(self.space, self.space.device_of_live(self.offset()))
+    }
+
+    /// One more handle, or an error when the folio has as many references as it can count (2^20 - 1).
+    pub fn try_clone(&self) -> Result<Folio<'s>, TooManyRefs> {
+        match self.record().try_get(self.word.bits()) {
+            Some(_) => Ok(Folio { space: self.space, word: self.word }),
+            None => Err(TooManyRefs { limit: MAX_REFS }),
+        }
+    }
+
+    /// Moves the handle's reference into a leaf word, young and dirty clear.
+    ///
+    /// The leaf owns the reference until [`Space::take`] moves it back, whatever copies of the word are made. A leaf
+    /// that is lost keeps its folio alive for ever.
+    #[inline]
+    pub fn into_leaf(self, access: Access) -> SoftLeaf {
+        self.record().map();
+        let leaf = self.word.leaf(access);
+        mem::forget(self);
+        leaf
+    }
+
+    #[inline]
+    fn record(&self) -> &'s Page {
+        record(self.space, self.word)
+    }
+}
+
+/// The metadata of the folio that `word` names.
+#[inline(always)]
+fn record(space: &Space, word: FolioWord) -> &Page {
+    match space.sections().at(word.place()) {
+        Some(page) => page,
+        // A word is made from a record that was found, at the same place.
+        None => unreachable!("a folio's metadata is gone: {word:?}"),
+    }
+}
+
+impl Clone for Folio<'_> {
+    /// Takes a reference: one atomic addition, no dearer than `Arc`'s.
+    ///
+    /// # Panics
+    ///
+    /// When the folio has 2^20 - 1 references, the most it can count; [`Folio::try_clone`] returns an error instead.
+    #[inline]
+    fn clone(&self) -> Self {
+        self.record().get();
+        Folio { space: self.space, word: self.word }
+    }
+}
+
+impl Drop for Folio<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        let record = self.record();
+        if record.put() {
+            end_folio(self.space, self.word.place(), record);
+        }
+    }
+}
+
+impl fmt::Debug for Folio<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Folio")
+            .field("offset", &self.offset().get())
+            .field("order", &self.order().get())
+            .field("refs", &self.refs())
+            .field("private", &format_args!("{:#x}", self.private()))
+            .finish()
+    }
+}
+
+impl PartialEq for Folio<'_> {
+    /// Whether both are handles on the same folio of the same space.
+    fn eq(&self, other: &Self) -> bool {
+        core::ptr::eq(self.space, other.space) && self.word == other.word
+    }
+}
+
+impl Eq for Folio<'_> {}

@@ -1,0 +1,118 @@
+//! [`PageRef`]: what a lookup found, without a reference.
+#![forbid(unsafe_code)]
+
+use core::fmt;
+
+use super::{Folio, FolioWord, record};
+use crate::device::Device;
+use crate::page::Page;
+use crate::section_map::Place;
+use crate::space::Space;
+use crate::words::{Offset, Order};
+
+/// One page of a live folio, borrowed: no reference is held.
+///
+/// What it says is true while something else keeps the folio alive, as the page-table lock does that keeps the leaf
+/// from being cleared. Without such a lock the folio may be freed at any moment, and its place be used by another:
+/// reading stays safe, but [`PageRef::refs`], [`PageRef::private`] and [`PageRef::order`] may then speak of the next
+/// owner's. Such a caller uses [`PageRef::try_get`] and then checks that the leaf is unchanged.
+#[derive(Clone, Copy)]
+pub struct PageRef<'s> {
+    space: &'s Space,
+    word: FolioWord,
+}
+
+const _: () = assert!(size_of::<PageRef<'_>>() <= 16);
+const _: () = assert!(size_of::<Option<PageRef<'_>>>() == size_of::<PageRef<'_>>());
+
+impl<'s> PageRef<'s> {
+    #[inline(always)]
+    pub(crate) fn new(space: &'s Space, word: FolioWord) -> PageRef<'s> {
+        PageRef { space, word }
+    }
+
+    /// The page itself, head or tail.
+    #[inline(always)]
+    pub fn offset(self) -> Offset {
+        self.word.offset()
+    }
+
+    /// The first page of its folio.
+    #[inline]
+    pub fn folio_offset(self) -> Offset {
+        self.word.place().head
+    }
+
+    /// Which page of its folio it is: 0 for the head.
+    #[inline]
+    pub fn index(self) -> u64 {
+        self.offset().get() - self.folio_offset().get()
+    }
+
+    /// The folio's order.
+    #[inline]
+    pub fn order(self) -> Order {
+        if self.word.is_direct() { self.record().state().order() } else { self.word.order() }
+    }
+
+    /// How many references the folio has now.
+    #[inline]
+    pub fn refs(self) -> u32 {
+        self.record().state().count()
+    }
+
+    /// The driver's word of the folio.
+    #[inline(always)]
+    pub fn private(self) -> u64 {
+        self.record().private()
+    }
+
+    /// The device that the page belongs to.
+    ///
+    /// Takes a reference for a moment, to keep the device from going. For a folio that has been freed meanwhile, a
+    /// handle on a device without name, owner and pages, which refuses every allocation.
+    pub fn device(self) -> Device<'s> {
+        match self.try_get() {
+            Some(folio) => folio.device(),
+            None => Device::new(self.space, self.space.no_device()),
+        }
+    }
+
+    /// A handle on the folio, unless it has been freed since it was looked up (or has 2^20 - 1 references, the most
+    /// that it can count). One compare-exchange. Linux: `folio_try_get()`.
+    ///
+    /// The handle is on the folio that the lookup found, never on a later one at the same offset. A caller that does
+    /// not keep the leaf from changing must check now that it has not.
+    #[inline]
+    pub fn try_get(self) -> Option<Folio<'s>> {
+        let state = self.record().try_get(self.word.bits())?;
+        let place = Place { head: self.folio_offset(), order: state.order() };
+        Some(Folio::from_owned(self.space, FolioWord::new(place, state)))
+    }
+
+    #[inline(always)]
+    fn record(self) -> &'s Page {
+        record(self.space, self.word)
+    }
+}
+
+impl PartialEq for PageRef<'_> {
+    /// Whether both are the same page of the same life of a folio.
+    fn eq(&self, other: &Self) -> bool {
+        let same_life = (self.word.bits() ^ other.word.bits()) & crate::words::leaf_bits::GENERATION == 0;
+        core::ptr::eq(self.space, other.space) && self.offset() == other.offset() && same_life
+    }
+}
+
+impl Eq for PageRef<'_> {}
+
+impl fmt::Debug for PageRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PageRef")
+            .field("offset", &self.offset().get())
+            .field("folio_offset", &self.folio_offset().get())
+            .field("order", &self.order().get())
+            .field("refs", &self.refs())
+            .finish()
+    }
+}

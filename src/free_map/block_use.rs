@@ -1,0 +1,211 @@
+//! [`BlockUse`]: how much of a block is taken and which order it serves, in one word.
+#![forbid(unsafe_code)]
+
+use core::fmt;
+
+use crate::geometry::PAGES_PER_BLOCK;
+use crate::words::Order;
+
+/// Which order a block serves. Readers keep a copy of it in the section map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// Never used.
+    Unused,
+    /// All folios in it, or the one that it belongs to, have this order.
+    Uniform(Order),
+    /// Folios below order 9, of different orders.
+    Mixed,
+}
+
+impl Class {
+    const BITS: u32 = 5;
+    const MIXED: u32 = 31;
+
+    pub(crate) const fn to_bits(self) -> u32 {
+        match self {
+            Class::Unused => 0,
+            Class::Uniform(order) => order.get() as u32 + 1,
+            Class::Mixed => Class::MIXED,
+        }
+    }
+
+    pub(crate) const fn from_bits(bits: u32) -> Class {
+        match bits & ((1 << Class::BITS) - 1) {
+            0 => Class::Unused,
+            Class::MIXED => Class::Mixed,
+            order => match Order::new(order as u8 - 1) {
+                Some(order) => Class::Uniform(order),
+                // Only `to_bits` writes the field.
+                None => Class::Unused,
+            },
+        }
+    }
+}
+
+/// The class that a block has got by a claim, and how many times it had changed by then, modulo 2^[`CHANGES_BITS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ClassChange {
+    pub(crate) class: Class,
+    pub(crate) changes: u32,
+}
+
+/// Width of the counter of class changes.
+pub(crate) const CHANGES_BITS: u32 = 16;
+
+/// The use word of a block: what is taken of it, as claimers and releasers agree.
+///
+/// | bits   | field   | meaning                                                                   |
+/// |--------|---------|---------------------------------------------------------------------------|
+/// | 0..10  | taken   | pages taken, `0..=512`; all of them while the block is part of a large run |
+/// | 10..15 | class   | the order that the block serves; kept when it empties                     |
+/// | 15..31 | changes | how often the class has changed                                           |
+///
+/// All zero is a block that was never used: all of it is free.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BlockUse(u32);
+
+const TAKEN: u32 = (1 << 10) - 1;
+const CLASS_SHIFT: u32 = 10;
+const CHANGES_SHIFT: u32 = CLASS_SHIFT + Class::BITS;
+const CHANGES: u32 = (1 << CHANGES_BITS) - 1;
+
+const _: () = assert!(CHANGES_SHIFT + CHANGES_BITS <= 32);
+const _: () = assert!(PAGES_PER_BLOCK <= TAKEN as u64);
+
+/// Whether a claim may put folios of different orders into one block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mixing {
+    Refused,
+    Allowed,
+}
+
+impl BlockUse {
+    pub(crate) const fn from_bits(bits: u32) -> BlockUse {
+        BlockUse(bits)
+    }
+
+    pub(crate) const fn bits(self) -> u32 {
+        self.0
+    }
+
+    pub(crate) const fn taken(self) -> u64 {
+        (self.0 & TAKEN) as u64
+    }
+
+    pub(crate) const fn free(self) -> u64 {
+        PAGES_PER_BLOCK - self.taken()
+    }
+
+    pub(crate) const fn is_empty(self) -> bool {
+        self.taken() == 0
+    }
+
+    pub(crate) const fn class(self) -> Class {
+        Class::from_bits(self.0 >> CLASS_SHIFT)
+    }
+
+    /// Whether the block belongs to a folio of order 9 or more.
+    pub(crate) const fn is_whole(self) -> bool {
+        !self.is_empty() && matches!(self.class(), Class::Uniform(order) if order.is_whole_block())
+    }
+
+    /// The class and its change counter, for the readers' copy.
+    pub(crate) const fn change(self) -> ClassChange {
+        ClassChange { class: self.class(), changes: self.0 >> CHANGES_SHIFT & CHANGES }
+    }
+
+    /// The use of a block of which the first `exist` pages exist: the others are taken for good.
+    pub(crate) const fn ending_after(exist: u64) -> BlockUse {
+        BlockUse((PAGES_PER_BLOCK - exist) as u32)
+    }
+
+    /// Counts a run of `order` (below 9) whose free bits the caller has taken. `None` if there is no room in the
+    /// count, i.e. a large run holds the block, or if the block serves another order and mixing is refused.
+    pub(crate) fn with_run(self, order: Order, mixing: Mixing) -> Option<BlockUse> {
+        if self.free() < order.nr_pages() {
+            return None;
+        }
+        let class = match self.class() {
+            Class::Uniform(now) if now == order => Class::Uniform(order),
+            Class::Unused => Class::Uniform(order),
+            _ if self.is_empty() => Class::Uniform(order),
+            _ if mixing == Mixing::Refused => return None,
+            _ => Class::Mixed,
+        };
+        Some(BlockUse(self.with_class(class).0 + order.nr_pages() as u32))
+    }
+
+    /// Takes the whole block for a run of `order` (9 or more); `None` unless it is empty.
+    pub(crate) fn with_whole(self, order: Order) -> Option<BlockUse> {
+        if !self.is_empty() {
+            return None;
+        }
+        Some(BlockUse(self.with_class(Class::Uniform(order)).0 + PAGES_PER_BLOCK as u32))
+    }
+
+    fn with_class(self, class: Class) -> BlockUse {
+        let old = self.change();
+        if class == old.class {
+            return self;
+        }
+        let changes = old.changes.wrapping_add(1) & CHANGES;
+        BlockUse(self.0 & TAKEN | class.to_bits() << CLASS_SHIFT | changes << CHANGES_SHIFT)
+    }
+}
+
+impl fmt::Debug for BlockUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} taken, {:?}", self.taken(), self.change())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_class_survives_its_bits() {
+        for order in 0..=crate::geometry::MAX_ORDER {
+            let class = Class::Uniform(Order::new(order).unwrap());
+            assert_eq!(Class::from_bits(class.to_bits()), class);
+        }
+        for class in [Class::Unused, Class::Mixed] {
+            assert_eq!(Class::from_bits(class.to_bits()), class);
+        }
+    }
+
+    #[test]
+    fn a_block_serves_one_order_until_mixing_is_allowed() {
+        let (zero, three) = (Order::ZERO, Order::new(3).unwrap());
+        let block = BlockUse::from_bits(0).with_run(three, Mixing::Refused).unwrap();
+        assert_eq!((block.taken(), block.change()), (8, ClassChange { class: Class::Uniform(three), changes: 1 }));
+        assert_eq!(block.with_run(zero, Mixing::Refused), None);
+        let mixed = block.with_run(zero, Mixing::Allowed).unwrap();
+        assert_eq!((mixed.taken(), mixed.change()), (9, ClassChange { class: Class::Mixed, changes: 2 }));
+        assert_eq!(mixed.with_run(zero, Mixing::Refused), None);
+        let emptied = BlockUse::from_bits(mixed.bits() - 9);
+        assert_eq!(emptied.with_run(zero, Mixing::Refused).unwrap().class(), Class::Uniform(zero));
+    }
+
+    #[test]
+    fn a_whole_block_is_taken_only_when_empty() {
+        let whole = BlockUse::from_bits(0).with_whole(Order::HUGE).unwrap();
+        assert!(whole.is_whole() && whole.free() == 0);
+        assert_eq!(whole.with_whole(Order::HUGE), None);
+        assert_eq!(whole.with_run(Order::ZERO, Mixing::Allowed), None);
+        let emptied = BlockUse::from_bits(whole.bits() - PAGES_PER_BLOCK as u32);
+        assert!(!emptied.is_whole() && emptied.with_whole(Order::MAX).is_some());
+    }
+
+    #[test]
+    fn the_change_counter_wraps_inside_its_field() {
+        let mut block = BlockUse::from_bits(0);
+        for i in 0..70_000u32 {
+            let order = Order::new((i % 2) as u8).unwrap();
+            block = block.with_run(order, Mixing::Refused).unwrap();
+            assert_eq!(block.change(), ClassChange { class: Class::Uniform(order), changes: (i + 1) & CHANGES });
+            block = BlockUse::from_bits(block.bits() - order.nr_pages() as u32);
+            assert!(block.is_empty());
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! [`Page`]: the 16 bytes of metadata of a folio, and the state word in which everything about its life is decided.
+//!
+//! Which page lies where is not known here; see `section_map`. Who may initialise one is not known here either: the
+//! free map says who owns a run. Above: `section_map`, `folio`. Edges: [init], [last-put], [map].
+#![forbid(unsafe_code)]
+
+mod state;
+
+pub(crate) use state::{MAX_REFS, State};
+
+use crate::sync::{
+    AtomicU64,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
+};
+use crate::words::Order;
+
+/// Metadata of one folio: of order 0 to 8 in the array of pages, at the place of its head; of order 9 and more in the
+/// array of blocks.
+///
+/// | state             | count | maps  | live | who may write                                               |
+/// |-------------------|-------|-------|------|-------------------------------------------------------------|
+/// | absent (all zero) | 0     | 0     | no   | whoever claimed the run in the free map                     |
+/// | free              | 0     | 0     | no   | whoever claimed the run in the free map                     |
+/// | live              | 1..   | 0..   | yes  | any holder, by atomic read-modify-write                     |
+/// | being freed       | 0     | 0     | yes  | the thread whose put was the last, until `retire` or `init` |
+///
+/// free -> live by `init`, live -> being freed by the last `put`, being freed -> free by `retire`.
+#[repr(C, align(16))]
+pub(crate) struct Page {
+    state: AtomicU64,
+    private: AtomicU64,
+}
+
+const _: () = assert!(crate::geometry::MODEL || size_of::<Page>() == 16, "16 bytes of metadata a page");
+
+// SAFETY is not needed here: `sparse` vouches for two zero integers, see `section_map`.
+impl Page {
+    #[allow(dead_code, reason = "see `Zeroed::absent`")]
+    pub(crate) fn absent() -> Page {
+        Page { state: AtomicU64::new(0), private: AtomicU64::new(0) }
+    }
+
+    /// The state now. Acquire [init]: what `init` wrote before it is visible with it.
+    #[inline(always)]
+    pub(crate) fn state(&self) -> State {
+        State::from_bits(self.state.load(Acquire))
+    }
+
+    /// Brings a page to life with one reference: what the last owner left is gone, and the generation is the next.
+    ///
+    /// Only for the thread that has claimed the run: nobody else writes a page that is not live.
+    pub(crate) fn init(&self, order: Order) -> State {
+        // Relaxed: the last writer's store came to us through the claim of the run ([claim]).
+        let state = State::from_bits(self.state.load(Relaxed)).next_life(order);
+        self.private.store(0, Relaxed);
+        // Release [init]: pairs with the Acquire of `state` and `try_get`; whoever sees the new life sees its fields.
+        self.state.store(state.bits(), Release);
+        state
+    }
+
+    /// Takes a reference of the life `expected` (only its generation counts), unless that is over or there is no room
+    /// for one more. Lock-free: another thread's success is the only reason to try again.
+    #[inline]
+    pub(crate) fn try_get(&self, expected: u64) -> Option<State> {
+        // Acquire [init], also on the way round: the holder that we become reads the folio's fields.
+        self.update(Acquire, |state| state.is_life_of(expected).then(|| state.try_get()).flatten())
+    }
+
+    /// Takes one more reference, for a caller that holds one.
+    ///
+    /// # Panics
+    ///
+    /// When [`MAX_REFS`] references are out: the count must not run into the maps.
+    #[inline]
+    pub(crate) fn get(&self) {
+        // Relaxed: the caller's own reference already ordered everything that it may read.
+        let old = State::from_bits(self.state.fetch_add(State::ONE_REF, Relaxed));
+        if old.count() >= MAX_REFS {
+            self.undo_get();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn undo_get(&self) {
+        // Relaxed: this reference was never used. It is not the last, since the caller holds another.
+        self.state.fetch_sub(State::ONE_REF, Relaxed);
+        panic!(
+            "a folio has {MAX_REFS} references, the most that it can count; use `try_clone` to meet this as an error"
+        );
+    }
+
+    /// Drops a reference; `true` means it was the last: nobody else will touch the page until the caller has given
+    /// it back.
+    #[must_use = "the last put must free the folio"]
+    #[inline]
+    pub(crate) fn put(&self) -> bool {
+        // Release [last-put]: our use of the folio ends before any later owner's begins.
+        let old = State::from_bits(self.state.fetch_sub(State::ONE_REF, Release));
+        debug_assert!(old.count() > 0, "a put of a free folio");
+        if old.count() != 1 {
+            return false;
+        }
+        // Acquire [last-put]: joins every earlier put. A load and not a fence, because ThreadSanitizer does not
+        // follow fences.
+        self.state.load(Acquire);
+        true
+    }
+
+    /// Ends a life after the last put: lookups miss from here on.
+    pub(crate) fn retire(&self) {
+        // Relaxed: we are alone with the page since the last put, and the next owner's claim orders this store
+        // ([claim]). A lookup that still sees the old word finds a count of 0.
+        let state = State::from_bits(self.state.load(Relaxed));
+        debug_assert!(state.count() == 0 && state.maps() == 0, "{state:?} retired");
+        self.state.store(state.retired().bits(), Relaxed);
+    }
+
+    /// Turns a reference of the caller's into one that a leaf word owns.
+    #[inline]
+    pub(crate) fn map(&self) {
+        // Release [map]: pairs with the Acquire in `unmap`; the handle's use of the folio comes before the next one's,
+        // even if the leaf travels through relaxed stores. There is room: every map owns a reference, and references
+        // stop at MAX_REFS.
+        self.state.fetch_add(State::ONE_MAP, Release);
+    }
+
+    /// Turns a leaf word's reference of the life `expected` back into one of the caller's, or says why not.
+    #[inline]
+    pub(crate) fn unmap(&self, expected: u64) -> Result<State, State> {
+        // AcqRel [map]: acquires what the handle did before `map`; releases in turn, for the next to unmap a copy.
+        self.update(AcqRel, |state| state.is_life_of(expected).then(|| state.unmapped()).flatten())
+            .ok_or_else(|| self.state())
+    }
+
+    /// The driver's word. Relaxed: a word of its own, ordered by how the caller came to the folio.
+    #[inline(always)]
+    pub(crate) fn private(&self) -> u64 {
+        self.private.load(Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn set_private(&self, value: u64) {
+        self.private.store(value, Relaxed);
+    }
+
+    /// Applies a pure transition by one compare-exchange; `None` as soon as it refuses. Returns the new state.
+    #[inline]
+    fn update(&self, success: crate::sync::Ordering, transition: impl Fn(State) -> Option<State>) -> Option<State> {
+        // Relaxed: only a guess that the exchange checks. A refusal reads nothing of the folio.
+        let mut seen = self.state.load(Relaxed);
+        loop {
+            let next = transition(State::from_bits(seen))?;
+            match self.state.compare_exchange_weak(seen, next.bits(), success, Relaxed) {
+                Ok(_) => return Some(next),
+                Err(now) => seen = now,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn life_of(page: &Page) -> u64 {
+        page.state().bits()
+    }
+
+    #[test]
+    fn a_life_from_init_to_retire() {
+        let page = Page::absent();
+        assert!(!page.state().is_live());
+        assert!(page.try_get(life_of(&page)).is_none(), "a free page has no references to share");
+        let order = Order::new(3).unwrap();
+        page.init(order);
+        page.set_private(77);
+        let life = life_of(&page);
+        assert_eq!((page.state().count(), page.state().order(), page.private()), (1, order, 77));
+        page.get();
+        assert!(page.try_get(life).is_some());
+        assert_eq!(page.state().count(), 3);
+        assert!(!page.put() && !page.put() && page.put());
+        assert!(page.try_get(life).is_none(), "count 0 is free");
+        page.retire();
+        assert!(!page.state().is_live());
+        page.init(Order::ZERO);
+        assert_eq!(page.private(), 0, "nothing of the last owner shows through");
+        assert_eq!(page.state().order(), Order::ZERO);
+        assert!(page.try_get(life).is_none(), "another life");
+    }
+
+    #[test]
+    fn a_leaf_gives_its_reference_back_once() {
+        let page = Page::absent();
+        page.init(Order::ZERO);
+        let life = life_of(&page);
+        assert!(page.unmap(life).is_err(), "no leaf was made");
+        page.map();
+        page.map();
+        assert_eq!(page.state().maps(), 2);
+        assert!(page.unmap(life).is_ok() && page.unmap(life).is_ok());
+        assert_eq!(page.unmap(life).unwrap_err().maps(), 0);
+        assert_eq!(page.state().count(), 1, "references do not change");
+        assert!(page.unmap(!life).is_err(), "another generation");
+    }
+
+    #[test]
+    fn the_count_stops_before_it_runs_over() {
+        let page = Page::absent();
+        page.init(Order::ZERO);
+        let life = life_of(&page);
+        for _ in 1..MAX_REFS {
+            page.get();
+        }
+        assert!(page.try_get(life).is_none());
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| page.get())).is_err());
+        assert_eq!((page.state().count(), page.state().maps()), (MAX_REFS, 0));
+        for _ in 0..MAX_REFS {
+            page.map();
+        }
+        assert_eq!((page.state().count(), page.state().maps()), (MAX_REFS, MAX_REFS));
+        assert_eq!(page.state().bits() & !((1 << 41) - 1), life & !((1 << 41) - 1), "the other fields stand");
+    }
+}

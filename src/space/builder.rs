@@ -1,0 +1,98 @@
+//! [`SpaceBuilder`]: size and shape of a space.
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+
+use crate::device::{DeviceTable, Entry};
+use crate::error::SpaceError;
+use crate::free_map::Blocks;
+use crate::geometry::{MAX_PAGES_LIMIT, MODEL, PAGES_PER_BLOCK, blocks_for};
+use crate::section_map::SectionMap;
+use crate::space::Space;
+
+/// Which pages of host memory the metadata itself lies in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MetadataPages {
+    /// Base pages: 64 KiB become resident with the first folio of a section of 16 MiB. For spaces that are used
+    /// thinly.
+    #[default]
+    Base,
+    /// Huge pages where the system has them: 2 MiB become resident with the first folio of a section of 512 MiB, and
+    /// random lookups in much metadata are faster, as they miss the translation cache less.
+    Huge,
+}
+
+/// How a [`Space`] is to be made.
+///
+/// ```
+/// use farpage::{MetadataPages, Space};
+///
+/// let space = Space::builder().max_pages(1 << 20).metadata_pages(MetadataPages::Huge).build()?;
+/// assert_eq!(space.max_pages(), 1 << 20);
+/// # Ok::<(), farpage::SpaceError>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct SpaceBuilder {
+    max_pages: u64,
+    cores: usize,
+    metadata_pages: MetadataPages,
+}
+
+impl Default for SpaceBuilder {
+    fn default() -> SpaceBuilder {
+        SpaceBuilder {
+            max_pages: if MODEL { 4 * PAGES_PER_BLOCK } else { 1 << 34 },
+            cores: if MODEL { 1 } else { std::thread::available_parallelism().map_or(1, usize::from) },
+            metadata_pages: MetadataPages::default(),
+        }
+    }
+}
+
+impl SpaceBuilder {
+    /// The most pages that all devices together may have; rounded up to whole blocks of 512. The default is 2^34,
+    /// 64 TiB of 4 KiB pages, for which 270 GiB of address space (not memory) are reserved; a space of less reserves
+    /// less.
+    pub fn max_pages(mut self, max_pages: u64) -> SpaceBuilder {
+        self.max_pages = max_pages;
+        self
+    }
+
+    /// How many cores will work on the space at once: so many copies of each device's count are kept. The default is
+    /// what the system says this process may use.
+    pub fn cores(mut self, cores: usize) -> SpaceBuilder {
+        self.cores = cores;
+        self
+    }
+
+    /// Which pages the metadata lies in; base pages by default.
+    pub fn metadata_pages(mut self, pages: MetadataPages) -> SpaceBuilder {
+        self.metadata_pages = pages;
+        self
+    }
+
+    /// Makes the space: reserves the address space for all its metadata, and touches none of it.
+    ///
+    /// # Errors
+    ///
+    /// [`SpaceError`] with the numbers.
+    pub fn build(self) -> Result<Space, SpaceError> {
+        if self.max_pages == 0 {
+            return Err(SpaceError::ZeroPages);
+        }
+        if self.max_pages > MAX_PAGES_LIMIT {
+            return Err(SpaceError::too_many(self.max_pages));
+        }
+        let nr_blocks = blocks_for(self.max_pages);
+        let nr_pages = nr_blocks * PAGES_PER_BLOCK;
+        Ok(Space {
+            sections: SectionMap::new(nr_pages, self.metadata_pages == MetadataPages::Huge)?,
+            blocks: Blocks::new(nr_blocks)?,
+            devices: DeviceTable::new(nr_pages)?,
+            nobody: Arc::new(Entry::nobody()),
+            max_pages: nr_pages,
+            cores: self.cores,
+        })
+    }
+}

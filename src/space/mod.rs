@@ -1,0 +1,272 @@
+//! [`Space`]: the device-private address space as a whole: register devices in it, look leaves up in it.
+//!
+//! Below: everything. Above: the programs that embed it.
+#![forbid(unsafe_code)]
+
+mod builder;
+mod report;
+mod validate;
+
+use core::fmt;
+use std::sync::Arc;
+
+pub use builder::{MetadataPages, SpaceBuilder};
+pub use report::{DeviceReport, SpaceReport};
+pub use validate::Violation;
+
+use crate::device::{Device, DeviceConfig, DeviceTable, Entry};
+use crate::error::{RegisterError, SpaceError, TakeError};
+use crate::folio::{Folio, FolioWord, PageRef};
+use crate::free_map::Blocks;
+use crate::section_map::{Place, SectionMap};
+use crate::words::{Offset, Order, SoftLeaf, leaf_bits};
+
+/// How many lookups [`Space::lookup_many`] has under way at once.
+const LOOKUPS_AT_ONCE: usize = 32;
+
+/// A device-private address space: devices with their offsets, and the metadata of every page.
+///
+/// It is shared by reference: devices, folios and page references borrow it. A `static` space (in a `OnceLock`, or
+/// leaked) gives handles without a lifetime to carry.
+///
+/// A space reserves address space for all its metadata once, and memory only for the sections in which something was
+/// allocated.
+///
+/// ```
+/// use farpage::{Access, DeviceConfig, Order, Space};
+///
+/// let space = Space::new()?;
+/// let device = space.register(DeviceConfig::new(1 << 28))?; // 1 TiB of 4 KiB pages
+/// let leaf = device.alloc(Order::ZERO)?.into_leaf(Access::Read);
+///
+/// let page = space.lookup(leaf).expect("the leaf keeps its folio");
+/// assert_eq!((page.refs(), page.device() == device), (1, true));
+/// # drop(space.take(leaf));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Space {
+    /// First, because lookups read its first words and nothing else of the space.
+    sections: SectionMap,
+    blocks: Blocks,
+    devices: DeviceTable,
+    nobody: Arc<Entry>,
+    max_pages: u64,
+    cores: usize,
+}
+
+impl Space {
+    /// A space with the defaults of [`Space::builder`].
+    ///
+    /// # Errors
+    ///
+    /// [`SpaceError::AddressSpace`] if the system refuses the address space for the metadata.
+    pub fn new() -> Result<Space, SpaceError> {
+        Space::builder().build()
+    }
+
+    /// A space of another size or shape.
+    pub fn builder() -> SpaceBuilder {
+        SpaceBuilder::default()
+    }
+
+    /// How many pages the space has room for.
+    pub fn max_pages(&self) -> u64 {
+        self.max_pages
+    }
+
+    /// Registers a device: gives it a range of offsets whose base is aligned to the largest order that fits in it.
+    ///
+    /// Takes a lock; its cost does not depend on the size of the device, of whose metadata nothing is touched but that
+    /// of a last block of fewer than 512 pages. Whole blocks of offsets are given out, so such a device uses up the
+    /// rest of its last block too. Linux: `memremap_device_private_pagemap()` of the series.
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError`] with the numbers; nothing has changed then.
+    pub fn register(&self, config: DeviceConfig) -> Result<Device<'_>, RegisterError> {
+        Ok(Device::new(self, self.devices.register(self, config)?))
+    }
+
+    /// Finds the page that `leaf` names, head or tail, at the cost of an array index or little more.
+    ///
+    /// Takes no lock, guard or reference and writes nothing: the result is good while the caller keeps the leaf from
+    /// being cleared, as the page-table lock does; to keep it longer, see [`PageRef::try_get`]. Wait-free: one load for
+    /// the head of a folio below order 9, one more for a block word otherwise (and up to nine in a block of mixed
+    /// orders).
+    ///
+    /// `None` for a leaf of another kind, for an offset that nothing lives at, and for a stale leaf, whose folio was
+    /// freed, whether or not the offset was allocated again: its generation repeats only after 2^15 allocations at the
+    /// same place.
+    #[inline]
+    pub fn lookup(&self, leaf: SoftLeaf) -> Option<PageRef<'_>> {
+        if is_direct_private(leaf) { self.lookup_direct(leaf) } else { self.lookup_by_block(leaf) }
+    }
+
+    /// Finds the page at `offset`, if a folio lives there. As [`Space::lookup`], without a generation to be stale.
+    pub fn page(&self, offset: Offset) -> Option<PageRef<'_>> {
+        let (place, state) = self.sections.find(offset)?;
+        Some(PageRef::new(self, FolioWord::of_page(offset, place.order, state)))
+    }
+
+    /// [`Space::lookup`] of each leaf of a slice, with the cache misses of many of them under way at once.
+    ///
+    /// Fills as many elements of `pages` as there are leaves, and any beyond with `None`; leaves beyond the length of
+    /// `pages` are not looked up.
+    pub fn lookup_many<'s>(&'s self, leaves: &[SoftLeaf], pages: &mut [Option<PageRef<'s>>]) {
+        let nr = leaves.len().min(pages.len());
+        let (pages, beyond) = pages.split_at_mut(nr);
+        beyond.fill(None);
+        for (leaves, pages) in leaves.chunks(LOOKUPS_AT_ONCE).zip(pages.chunks_mut(LOOKUPS_AT_ONCE)) {
+            // First all loads, which wait for nothing; then all checks.
+            let mut states = [None; LOOKUPS_AT_ONCE];
+            for (leaf, state) in leaves.iter().zip(&mut states) {
+                if is_direct_private(*leaf) {
+                    *state = self.sections.small(Offset::from_low_bits(leaf.bits())).map(|page| page.state());
+                }
+            }
+            for ((leaf, state), page) in leaves.iter().zip(&states).zip(pages) {
+                *page = match state {
+                    Some(state) if state.is_life_of(leaf.bits()) => {
+                        Some(PageRef::new(self, FolioWord::of_direct_leaf(*leaf)))
+                    }
+                    Some(_) => None,
+                    None => self.lookup(*leaf),
+                };
+            }
+        }
+    }
+
+    /// Moves the reference that `leaf` owns into a handle. The caller clears the leaf in its table.
+    ///
+    /// One compare-exchange (after a lookup). A leaf's reference is there once: of a leaf that was copied, the first
+    /// `take` gets it, and the others are refused, as long as no other leaf of the same folio is out, whose reference
+    /// they would get instead. Counts are conserved in either case.
+    ///
+    /// # Errors
+    ///
+    /// [`TakeError::Stale`] if the folio was freed, [`TakeError::NotMapped`] if no leaf owns a reference of it any more,
+    /// [`TakeError::OutOfRange`] and [`TakeError::WrongKind`] for words that cannot be from here. Nothing has changed
+    /// then.
+    pub fn take(&self, leaf: SoftLeaf) -> Result<Folio<'_>, TakeError> {
+        let Some(offset) = leaf.offset() else {
+            return Err(TakeError::WrongKind { kind: leaf.kind() });
+        };
+        if offset.get() >= self.max_pages {
+            return Err(TakeError::OutOfRange { offset: offset.get(), max_pages: self.max_pages });
+        }
+        let stale = TakeError::Stale { offset: offset.get() };
+        let place = if leaf.bits() & leaf_bits::DIRECT != 0 {
+            Place { head: offset, order: Order::ZERO }
+        } else {
+            self.sections.find(offset).ok_or(stale)?.0
+        };
+        let record = self.sections.at(place).ok_or(stale)?;
+        match record.unmap(leaf.bits()) {
+            Ok(state) => {
+                let place = Place { head: place.head, order: state.order() };
+                Ok(Folio::from_owned(self, FolioWord::new(place, state)))
+            }
+            Err(state) if state.is_life_of(leaf.bits()) => {
+                Err(TakeError::NotMapped { offset: offset.get(), refs: state.count() })
+            }
+            Err(_) => Err(stale),
+        }
+    }
+
+    /// What is registered, allocated and populated, in numbers.
+    ///
+    /// Takes the registration lock and reads a word or two a block. Each number was true at some moment of the call;
+    /// they agree with each other when nobody allocates or frees.
+    pub fn report(&self) -> SpaceReport {
+        report::report(self)
+    }
+
+    /// Recounts everything from the bottom and compares it with what the layers above believe.
+    ///
+    /// For tests and for a doubtful moment: it looks at every page of every device. Only for a quiescent space, i.e.
+    /// while no other thread uses it.
+    ///
+    /// # Errors
+    ///
+    /// The first [`Violation`] found.
+    pub fn validate(&self) -> Result<(), Violation> {
+        validate::validate(self)
+    }
+
+    #[inline(always)]
+    fn lookup_direct(&self, leaf: SoftLeaf) -> Option<PageRef<'_>> {
+        let page = self.sections.small(Offset::from_low_bits(leaf.bits()))?;
+        page.state().is_life_of(leaf.bits()).then(|| PageRef::new(self, FolioWord::of_direct_leaf(leaf)))
+    }
+
+    /// The way by the block word: large folios, tails, migration entries, and everything that is no device leaf.
+    fn lookup_by_block(&self, leaf: SoftLeaf) -> Option<PageRef<'_>> {
+        let offset = leaf.offset()?;
+        let (place, state) = self.sections.find(offset)?;
+        state.is_life_of(leaf.bits()).then(|| PageRef::new(self, FolioWord::of_page(offset, place.order, state)))
+    }
+
+    pub(crate) fn sections(&self) -> &SectionMap {
+        &self.sections
+    }
+
+    pub(crate) fn blocks(&self) -> &Blocks {
+        &self.blocks
+    }
+
+    pub(crate) fn devices(&self) -> &DeviceTable {
+        &self.devices
+    }
+
+    pub(crate) fn cores(&self) -> usize {
+        self.cores
+    }
+
+    /// The device of a folio that the caller holds.
+    pub(crate) fn device_of_live(&self, head: Offset) -> Arc<Entry> {
+        match self.devices.hold(&self.sections, head) {
+            Some(entry) => entry,
+            None => unreachable!("{head} is in use, and its device has gone"),
+        }
+    }
+
+    /// Stands for the device of a page that is gone.
+    pub(crate) fn no_device(&self) -> Arc<Entry> {
+        Arc::clone(&self.nobody)
+    }
+
+    pub(crate) fn forget(&self, entry: &Entry) {
+        self.devices.forget(self, entry);
+    }
+}
+
+/// Whether `leaf` is device-private and names the head of a folio below order 9: one mask, one comparison.
+#[inline(always)]
+fn is_direct_private(leaf: SoftLeaf) -> bool {
+    // Read and write differ in the lowest bit of the kind.
+    const MASK: u64 = (leaf_bits::KIND & !(1 << leaf_bits::KIND_SHIFT)) | leaf_bits::DIRECT | leaf_bits::DEVICE;
+    const _: () = {
+        let Some(offset) = Offset::new(0) else { panic!() };
+        let mut access = [crate::Access::Read, crate::Access::Write].as_slice();
+        while let [now, rest @ ..] = access {
+            let leaf = SoftLeaf::device_private(offset, 0, true, *now);
+            assert!(leaf.bits() & MASK == leaf_bits::DIRECT | leaf_bits::DEVICE);
+            access = rest;
+        }
+    };
+    leaf.bits() & MASK == leaf_bits::DIRECT | leaf_bits::DEVICE
+}
+
+impl fmt::Debug for Space {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Space").field("max_pages", &self.max_pages).finish_non_exhaustive()
+    }
+}
+
+const _: () = {
+    const fn is_shared_between_threads<T: Send + Sync>() {}
+    is_shared_between_threads::<Space>();
+    is_shared_between_threads::<Device<'_>>();
+    is_shared_between_threads::<Folio<'_>>();
+    is_shared_between_threads::<PageRef<'_>>();
+};

@@ -1,0 +1,84 @@
+//! The one file that knows the standard library's synchronisation from loom's.
+//!
+//! Its face is the narrower one of the two, so that every other file compiles unchanged in a model. There are no
+//! `SeqCst` accesses to find here or elsewhere: loom treats them as `AcqRel`, and nothing here needs a total order.
+#![forbid(unsafe_code)]
+
+#[cfg(not(all(loom, feature = "loom")))]
+mod imp {
+    use core::cell::Cell;
+    use core::sync::atomic::AtomicUsize;
+    use core::time::Duration;
+
+    pub(crate) use core::sync::atomic::AtomicI64;
+    #[cfg(target_os = "linux")]
+    pub(crate) use core::sync::atomic::AtomicU8;
+    pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+
+    pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
+
+    /// Waits for a wake-up of `condvar`, no longer than `limit`; `true` if the time ran out.
+    pub(crate) fn wait_for<'a, T>(
+        condvar: &Condvar,
+        mut guard: MutexGuard<'a, T>,
+        limit: Duration,
+    ) -> (MutexGuard<'a, T>, bool) {
+        let timed_out = condvar.wait_for(&mut guard, limit).timed_out();
+        (guard, timed_out)
+    }
+
+    /// A small number of this thread's own, handed out in turn: which of several copies of a counter it should use.
+    pub(crate) fn thread_slot() -> usize {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        thread_local! {
+            static SLOT: Cell<usize> = const { Cell::new(usize::MAX) };
+        }
+        // A thread that is being torn down has lost its slot; any copy is correct for it.
+        SLOT.try_with(|slot| {
+            if slot.get() == usize::MAX {
+                // Relaxed: only the value itself is shared.
+                slot.set(NEXT.fetch_add(1, Ordering::Relaxed));
+            }
+            slot.get()
+        })
+        .unwrap_or(0)
+    }
+}
+
+#[cfg(all(loom, feature = "loom"))]
+mod imp {
+    use core::time::Duration;
+
+    pub(crate) use loom::sync::MutexGuard;
+    pub(crate) use loom::sync::atomic::{AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+
+    pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
+
+    impl<T> Mutex<T> {
+        pub(crate) fn new(value: T) -> Mutex<T> {
+            Mutex(loom::sync::Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+            self.0.lock().expect("no model unwinds with a lock held")
+        }
+    }
+
+    pub(crate) use loom::sync::Condvar;
+
+    /// Waits for a wake-up of `condvar`. In a model time stands still, so it never runs out.
+    pub(crate) fn wait_for<'a, T>(
+        condvar: &Condvar,
+        guard: MutexGuard<'a, T>,
+        _: Duration,
+    ) -> (MutexGuard<'a, T>, bool) {
+        (condvar.wait(guard).expect("no model unwinds with a lock held"), false)
+    }
+
+    /// Models name the copy of a counter that they mean; whatever does not is on the first.
+    pub(crate) fn thread_slot() -> usize {
+        0
+    }
+}
+
+pub(crate) use imp::*;

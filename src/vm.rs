@@ -1,0 +1,131 @@
+//! Address space from the operating system: reserve it once, commit parts of it, give it back at the end.
+//!
+//! Linux only; the one file of the library with system calls. Above: `sparse`.
+
+use core::ptr::{self, NonNull};
+
+use crate::sparse::NoMemory;
+
+/// A huge page of the metadata itself.
+const HUGE_BYTES: usize = 2 << 20;
+
+/// A range of address space that reads as zero until it is written, and costs no memory until then.
+pub(crate) struct Reservation {
+    /// What `mmap` returned, for `munmap`.
+    mapping: NonNull<u8>,
+    mapping_bytes: usize,
+    /// The first usable byte, aligned for the pages that were asked for.
+    base: NonNull<u8>,
+}
+
+// SAFETY: The reservation is address space without an owner thread; every access to what it holds goes through
+// atomics that `sparse` lays over it.
+unsafe impl Send for Reservation {}
+// SAFETY: As above; the methods that take `&self` only pass a range to the kernel.
+unsafe impl Sync for Reservation {}
+
+impl Reservation {
+    /// Reserves `bytes` bytes, to be backed by huge pages or by base pages only. The error is the system's number.
+    pub(crate) fn new(bytes: usize, huge: bool) -> Result<Reservation, i32> {
+        let slack = if huge { HUGE_BYTES } else { 0 };
+        let mapping_bytes = bytes.checked_add(slack).ok_or(libc::ENOMEM)?.max(1);
+        // SAFETY: An anonymous private mapping at an address of the kernel's choice: no memory of ours is involved.
+        // MAP_NORESERVE, since otherwise the whole range would be charged as if it were used.
+        let mapping = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                mapping_bytes,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        if mapping == libc::MAP_FAILED {
+            return Err(last_error());
+        }
+        let mapping = NonNull::new(mapping.cast::<u8>()).expect("mmap without MAP_FIXED never returns null");
+        let base = if huge {
+            let skip = mapping.addr().get().next_multiple_of(HUGE_BYTES) - mapping.addr().get();
+            // SAFETY: `skip` is below HUGE_BYTES, the slack that was added above.
+            unsafe { mapping.add(skip) }
+        } else {
+            mapping
+        };
+        let advice = if huge { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE };
+        // SAFETY: The range is the one just mapped. Advice changes no content. A kernel without huge pages refuses
+        // it, which is harmless: then there are only base pages.
+        unsafe { libc::madvise(base.as_ptr().cast(), bytes, advice) };
+        Ok(Reservation { mapping, mapping_bytes, base })
+    }
+
+    pub(crate) fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    /// Backs the bytes `start..start + len` with memory, so that a shortage is an error here and not a signal later.
+    /// What is in them stays. The range is widened to whole pages of the system.
+    pub(crate) fn commit(&self, start: usize, len: usize) -> Result<(), NoMemory> {
+        let first = self.base.addr().get() + start;
+        let page_bytes = page_bytes();
+        let aligned = first & !(page_bytes - 1);
+        let len = (first + len).next_multiple_of(page_bytes) - aligned;
+        // Within the mapping: `mmap` maps whole pages, so widening to whole pages never leaves it.
+        let from = self.mapping.as_ptr().with_addr(aligned);
+        // SAFETY: The range lies in this mapping, see above. Populating keeps what is in the pages.
+        if unsafe { libc::madvise(from.cast(), len, libc::MADV_POPULATE_WRITE) } == 0 {
+            return Ok(());
+        }
+        match last_error() {
+            // Linux before 5.14 does not know the call: pages appear at the first write, and a shortage then is the
+            // kernel's to resolve.
+            libc::EINVAL => Ok(()),
+            _ => Err(NoMemory { bytes: len as u64 }),
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        // SAFETY: `new` mapped exactly this range, and whoever borrowed from it borrowed from `self`.
+        unsafe { libc::munmap(self.mapping.as_ptr().cast(), self.mapping_bytes) };
+    }
+}
+
+fn last_error() -> i32 {
+    std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::ENOMEM)
+}
+
+fn page_bytes() -> usize {
+    // SAFETY: Reads a constant of the system.
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reserved_memory_reads_zero_and_commit_keeps_what_is_there() {
+        for huge in [false, true] {
+            let reservation = Reservation::new(64 << 30, huge).expect("64 GiB of address space");
+            if huge {
+                assert_eq!(reservation.base().addr().get() % HUGE_BYTES, 0);
+            }
+            // SAFETY: In the reservation.
+            let mut byte = unsafe { reservation.base().add(5000) };
+            // SAFETY: Mapped, readable and writable; no other thread has it.
+            let byte = unsafe { byte.as_mut() };
+            assert_eq!(*byte, 0);
+            *byte = 7;
+            reservation.commit(4096, 4096).expect("a page of memory");
+            assert_eq!(*byte, 7);
+        }
+    }
+
+    #[test]
+    fn what_the_system_refuses_is_an_error() {
+        assert_eq!(Reservation::new(1 << 60, false).err(), Some(libc::ENOMEM));
+        assert_eq!(Reservation::new(usize::MAX, true).err(), Some(libc::ENOMEM));
+    }
+}

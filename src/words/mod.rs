@@ -1,0 +1,16 @@
+//! The words that are passed around: offsets, orders, page frame numbers and leaf entries.
+//!
+//! Pure values: no atomics, no unsafe code, nothing of a space. All of it can be used in constants.
+#![forbid(unsafe_code)]
+
+mod leaf;
+mod offset;
+mod order;
+mod pfn;
+
+pub use leaf::{Access, LeafKind, MigrationAccess, SoftLeaf};
+pub use offset::{Offset, OffsetRange};
+pub use order::{Order, OrderTooLarge};
+pub use pfn::Pfn;
+
+pub(crate) use leaf::bits as leaf_bits;

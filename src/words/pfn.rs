@@ -1,0 +1,39 @@
+//! [`Pfn`]: the number of a page of host memory.
+#![forbid(unsafe_code)]
+
+use core::fmt;
+
+use crate::geometry::OFFSET_BITS;
+
+/// The number of a page of **host** memory: counted in pages, never bytes, never a device offset.
+///
+/// It appears only where an entry names host memory. Linux: `swp_offset_pfn()`.
+///
+/// ```
+/// use farpage::Pfn;
+///
+/// assert_eq!(Pfn::new(7).map(Pfn::get), Some(7));
+/// assert_eq!(Pfn::new(1 << 40), None); // would not fit an entry
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct Pfn(u64);
+
+impl Pfn {
+    /// The page frame `pfn`, or `None` above 2^40 - 1, which an entry cannot hold.
+    pub const fn new(pfn: u64) -> Option<Pfn> {
+        if pfn >> OFFSET_BITS == 0 { Some(Pfn(pfn)) } else { None }
+    }
+
+    /// The number, in pages.
+    #[inline]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Pfn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "pfn {:#x}", self.0)
+    }
+}
