@@ -40,8 +40,8 @@ use crate::words::{Access, Offset, Order, SoftLeaf};
 /// ```
 #[must_use = "dropping the last handle frees the folio"]
 pub struct Folio<'s> {
-    space: &'s Space,
     word: FolioWord,
+    space: &'s Space,
 }
 
 const _: () = assert!(size_of::<Folio<'_>>() <= 16);
@@ -101,7 +101,7 @@ impl<'s> Folio<'s> {
 
     /// One more handle, or an error when the folio has as many references as it can count (2^20 - 1).
     pub fn try_clone(&self) -> Result<Folio<'s>, TooManyRefs> {
-        match self.record().try_get(self.word.bits()) {
+        match self.record().try_get(self.word.generation()) {
             Some(_) => Ok(Folio { space: self.space, word: self.word }),
             None => Err(TooManyRefs { limit: MAX_REFS }),
         }
@@ -128,10 +128,12 @@ impl<'s> Folio<'s> {
 /// The metadata of the folio that `word` names.
 #[inline(always)]
 fn record(space: &Space, word: FolioWord) -> &Page {
-    match space.sections().at(word.place()) {
+    // With the direct bit, the place is known without the order, so that the load waits for nothing.
+    let page = if word.is_direct() { space.sections().small(word.offset()) } else { space.sections().at(word.place()) };
+    match page {
         Some(page) => page,
         // A word is made from a record that was found, at the same place.
-        None => unreachable!("a folio's metadata is gone: {word:?}"),
+        None => unreachable!("a folio has no metadata"),
     }
 }
 

@@ -14,12 +14,11 @@ use crate::words::{Offset, Order};
 ///
 /// What it says is true while something else keeps the folio alive, as the page-table lock does that keeps the leaf
 /// from being cleared. Without such a lock the folio may be freed at any moment, and its place be used by another:
-/// reading stays safe, but [`PageRef::refs`], [`PageRef::private`] and [`PageRef::order`] may then speak of the next
-/// owner's. Such a caller uses [`PageRef::try_get`] and then checks that the leaf is unchanged.
+/// reading stays safe, but [`PageRef::refs`] and [`PageRef::private`] may then speak of the next owner's. Such a caller uses [`PageRef::try_get`] and then checks that the leaf is unchanged.
 #[derive(Clone, Copy)]
 pub struct PageRef<'s> {
-    space: &'s Space,
     word: FolioWord,
+    space: &'s Space,
 }
 
 const _: () = assert!(size_of::<PageRef<'_>>() <= 16);
@@ -52,7 +51,7 @@ impl<'s> PageRef<'s> {
     /// The folio's order.
     #[inline]
     pub fn order(self) -> Order {
-        if self.word.is_direct() { self.record().state().order() } else { self.word.order() }
+        self.word.order()
     }
 
     /// How many references the folio has now.
@@ -85,7 +84,7 @@ impl<'s> PageRef<'s> {
     /// not keep the leaf from changing must check now that it has not.
     #[inline]
     pub fn try_get(self) -> Option<Folio<'s>> {
-        let state = self.record().try_get(self.word.bits())?;
+        let state = self.record().try_get(self.word.generation())?;
         let place = Place { head: self.folio_offset(), order: state.order() };
         Some(Folio::from_owned(self.space, FolioWord::new(place, state)))
     }
@@ -99,8 +98,7 @@ impl<'s> PageRef<'s> {
 impl PartialEq for PageRef<'_> {
     /// Whether both are the same page of the same life of a folio.
     fn eq(&self, other: &Self) -> bool {
-        let same_life = (self.word.bits() ^ other.word.bits()) & crate::words::leaf_bits::GENERATION == 0;
-        core::ptr::eq(self.space, other.space) && self.offset() == other.offset() && same_life
+        core::ptr::eq(self.space, other.space) && self.word == other.word
     }
 }
 

@@ -1,89 +1,112 @@
-//! [`FolioWord`]: which life of which folio a handle means, in one word.
+//! [`FolioWord`]: which page of which life of a folio a handle means, in one word.
 #![forbid(unsafe_code)]
 
 use core::fmt;
+use core::num::NonZeroU64;
 
 use crate::page::State;
 use crate::section_map::Place;
-use crate::words::{Access, Offset, Order, SoftLeaf, leaf_bits};
+use crate::words::{Access, MAX_DIRECT_ORDER, Offset, Order, SoftLeaf, leaf_bits};
 
 const ORDER_SHIFT: u32 = 40;
 const ORDER: u64 = 31 << ORDER_SHIFT;
 
-const _: () =
-    assert!(ORDER & (leaf_bits::PAYLOAD | leaf_bits::DIRECT | leaf_bits::DEVICE | leaf_bits::GENERATION) == 0);
+const _: () = assert!(ORDER & (leaf_bits::PAYLOAD | leaf_bits::GENERATION | leaf_bits::DIRECT) == 0);
 
-/// What of a leaf names a life of a folio: everything but kind and marks.
-const LIFE: u64 = leaf_bits::PAYLOAD | leaf_bits::DIRECT | leaf_bits::DEVICE | leaf_bits::GENERATION;
-
-/// A device leaf's word with the folio's order where the leaf has its marks and kind.
+/// A direct leaf as it is, or a word of the same fields with the folio's order where a leaf has its marks and kind.
 ///
-/// The offset is the page that is meant, head or tail. With the direct bit it is the head of a folio below order 9, so
-/// that the metadata is found without knowing the order; a word taken straight from a leaf then has 0 for the order.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct FolioWord(u64);
+/// The first kind is what a lookup has in hand anyway, and its metadata lies at its own offset. The second is for tails
+/// and for folios of order 8 and more. Neither is ever 0: the one has its direct bit, the other an order above 0.
+#[derive(Clone, Copy)]
+pub(crate) struct FolioWord(NonZeroU64);
 
 impl FolioWord {
     /// The word of the folio at `place`, by its head.
     pub(crate) fn new(place: Place, state: State) -> FolioWord {
-        let direct = if place.order.is_whole_block() { 0 } else { leaf_bits::DIRECT };
-        FolioWord(Self::of_page(place.head, place.order, state).0 | direct)
+        FolioWord::of_page(place.head, place, state)
     }
 
-    /// The word of the page `offset` in a folio of `order`.
-    pub(crate) fn of_page(offset: Offset, order: Order, state: State) -> FolioWord {
-        let life = state.bits() & (leaf_bits::DEVICE | leaf_bits::GENERATION);
-        FolioWord(offset.get() | u64::from(order.get()) << ORDER_SHIFT | life)
+    /// The word of the page `offset` of the folio at `place`.
+    pub(crate) fn of_page(offset: Offset, place: Place, state: State) -> FolioWord {
+        if offset == place.head && place.order.get() <= MAX_DIRECT_ORDER {
+            return FolioWord::of_direct_leaf(SoftLeaf::direct(offset, place.order, state.generation(), Access::Read));
+        }
+        let generation = state.generation() << leaf_bits::GENERATION_SHIFT;
+        match NonZeroU64::new(offset.get() | u64::from(place.order.get()) << ORDER_SHIFT | generation) {
+            Some(word) => FolioWord(word),
+            None => unreachable!("a folio of order 0 has no tails"),
+        }
     }
 
-    /// The word of a leaf with the direct bit.
+    /// The word of a direct leaf.
     #[inline(always)]
     pub(crate) fn of_direct_leaf(leaf: SoftLeaf) -> FolioWord {
-        FolioWord(leaf.bits() & LIFE)
+        match NonZeroU64::new(leaf.bits()) {
+            Some(word) => FolioWord(word),
+            None => unreachable!("a direct leaf has its direct bit"),
+        }
     }
 
-    #[inline]
-    pub(crate) fn bits(self) -> u64 {
-        self.0
+    #[inline(always)]
+    fn bits(self) -> u64 {
+        self.0.get()
     }
 
     #[inline(always)]
     pub(crate) fn offset(self) -> Offset {
-        Offset::from_low_bits(self.0)
+        Offset::from_low_bits(self.bits())
     }
 
     #[inline(always)]
     pub(crate) fn is_direct(self) -> bool {
-        self.0 & leaf_bits::DIRECT != 0
+        self.bits() & leaf_bits::DIRECT != 0
     }
 
-    /// The order in the word, see above.
+    /// The folio's order.
     #[inline]
     pub(crate) fn order(self) -> Order {
-        Order::new(((self.0 & ORDER) >> ORDER_SHIFT) as u8).unwrap_or(Order::MAX)
+        let order = if self.is_direct() {
+            (self.bits() & leaf_bits::ORDER) >> leaf_bits::ORDER_SHIFT
+        } else {
+            (self.bits() & ORDER) >> ORDER_SHIFT
+        };
+        // Only an `Order` is ever put into either field; a leaf's was compared with the state's.
+        Order::new(order as u8).unwrap_or(Order::MAX)
+    }
+
+    #[inline]
+    pub(crate) fn generation(self) -> u64 {
+        (self.bits() & leaf_bits::GENERATION) >> leaf_bits::GENERATION_SHIFT
     }
 
     /// Where the folio's metadata is.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn place(self) -> Place {
         let order = self.order();
-        if self.is_direct() {
-            Place { head: self.offset(), order }
-        } else {
-            Place { head: Offset::from_low_bits(order.align_down(self.0 & leaf_bits::PAYLOAD)), order }
-        }
+        Place { head: Offset::from_low_bits(order.align_down(self.bits() & leaf_bits::PAYLOAD)), order }
     }
 
     /// The leaf of a handle's folio.
     #[inline]
     pub(crate) fn leaf(self, access: Access) -> SoftLeaf {
-        let generation = (self.0 & leaf_bits::GENERATION) >> leaf_bits::GENERATION_SHIFT;
-        SoftLeaf::device_private(self.offset(), generation, self.is_direct(), access)
+        if self.is_direct() {
+            SoftLeaf::direct(self.offset(), self.order(), self.generation(), access)
+        } else {
+            SoftLeaf::device_private(self.offset(), self.generation(), access)
+        }
+    }
+}
+
+impl PartialEq for FolioWord {
+    /// Whether both mean the same page of the same life.
+    fn eq(&self, other: &FolioWord) -> bool {
+        let differs = self.bits() ^ other.bits();
+        differs & (leaf_bits::PAYLOAD | leaf_bits::GENERATION) == 0
     }
 }
 
 impl fmt::Debug for FolioWord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}, direct: {}", self.place(), self.is_direct())
+        write!(f, "page {:#x} of order {}, generation {}", self.offset().get(), self.order(), self.generation())
     }
 }

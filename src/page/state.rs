@@ -3,19 +3,21 @@
 
 use core::fmt;
 
-use crate::words::{Order, leaf_bits};
+use crate::geometry::MAX_ORDER;
+use crate::words::{Order, SoftLeaf, leaf_bits};
 
 const COUNT_BITS: u32 = 21;
 const COUNT: u64 = (1 << COUNT_BITS) - 1;
 const MAPS_SHIFT: u32 = COUNT_BITS;
 const MAPS_BITS: u32 = 20;
 const MAPS: u64 = ((1 << MAPS_BITS) - 1) << MAPS_SHIFT;
-/// Reserved for a folio's lock and its waiters.
-const LOCK_BITS: u64 = 3 << 41;
-const ORDER_SHIFT: u32 = 43;
-const ORDER: u64 = 31 << ORDER_SHIFT;
-const LIVE: u64 = leaf_bits::DEVICE;
+/// The upper two bits of the order; reserved beside them: a folio's lock and its waiters.
+const ORDER_HIGH_SHIFT: u32 = 41;
+const ORDER_HIGH: u64 = 3 << ORDER_HIGH_SHIFT;
+const LOCK_BITS: u64 = 3 << 43;
+const ORDER_LOW: u64 = leaf_bits::ORDER;
 const GENERATION: u64 = leaf_bits::GENERATION;
+const LIVE: u64 = leaf_bits::DIRECT;
 
 /// The most references that a folio can have: 2^20 - 1.
 ///
@@ -24,17 +26,8 @@ const GENERATION: u64 = leaf_bits::GENERATION;
 /// Maps are references of leaf words, so they cannot be more.
 pub(crate) const MAX_REFS: u32 = (1 << MAPS_BITS) - 1;
 
-const _: () = {
-    const FIELDS: [u64; 6] = [COUNT, MAPS, LOCK_BITS, ORDER, LIVE, GENERATION];
-    let (mut all, mut i) = (0u64, 0);
-    while i < FIELDS.len() {
-        assert!(all & FIELDS[i] == 0, "two fields of the state word overlap");
-        all |= FIELDS[i];
-        i += 1;
-    }
-    assert!(all == u64::MAX, "a bit of the state word belongs to no field");
-    assert!(LIVE << 1 == GENERATION & GENERATION.wrapping_neg(), "live is the bit below the generation");
-};
+const _: () = leaf_bits::assert_partition(&[COUNT, MAPS, ORDER_HIGH, LOCK_BITS, ORDER_LOW, GENERATION, LIVE]);
+const _: () = assert!(MAX_ORDER < 32, "an order fits its five bits");
 
 /// A value of a page's state word.
 ///
@@ -42,12 +35,13 @@ const _: () = {
 /// |--------|------------|----------------------------------------------------------------------|
 /// | 0..21  | count      | references: of handles and of leaf words                             |
 /// | 21..41 | maps       | how many of the references leaf words own                            |
-/// | 41..43 | (reserved) | lock, waiters; 0                                                     |
-/// | 43..48 | order      | of the folio                                                         |
-/// | 48     | live       | set from allocation to the end of the last put                       |
-/// | 49..64 | generation | how often the place was allocated, modulo 2^15                       |
+/// | 41..43 | order      | bits 3 and 4 of the folio's order                                    |
+/// | 43..45 | (reserved) | lock, waiters; 0                                                     |
+/// | 45..48 | order      | bits 0 to 2                                                          |
+/// | 48..63 | generation | how often the place was allocated, modulo 2^15                       |
+/// | 63     | live       | set from allocation to the end of the last put                       |
 ///
-/// Live and generation lie where a leaf word has its device bit (always set) and its generation.
+/// From bit 45 on it is laid out as a direct leaf word, where the direct bit stands for live.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct State(u64);
 
@@ -83,7 +77,9 @@ impl State {
     /// The order; of a word that was never written, order 0.
     #[inline]
     pub(crate) const fn order(self) -> Order {
-        match Order::new(((self.0 & ORDER) >> ORDER_SHIFT) as u8) {
+        let low = (self.0 & ORDER_LOW) >> leaf_bits::ORDER_SHIFT;
+        let high = (self.0 & ORDER_HIGH) >> ORDER_HIGH_SHIFT;
+        match Order::new((high << leaf_bits::ORDER_BITS | low) as u8) {
             Some(order) => order,
             // Only `next_life` writes the field, from an `Order`.
             None => Order::MAX,
@@ -95,17 +91,25 @@ impl State {
         (self.0 & GENERATION) >> leaf_bits::GENERATION_SHIFT
     }
 
-    /// Whether this state is live and of the generation in `word`, which is a device leaf or laid out like one: one
-    /// comparison, since the device bit, always set there, lies where the live bit lies here.
+    /// Whether a direct leaf names this life: live, of the same generation and order. One comparison.
     #[inline(always)]
-    pub(crate) const fn is_life_of(self, word: u64) -> bool {
-        (self.0 ^ word) >> LIVE.trailing_zeros() == 0
+    pub(crate) const fn is_named_by(self, direct: SoftLeaf) -> bool {
+        (self.0 ^ direct.bits()) >> leaf_bits::ORDER_SHIFT == 0
+    }
+
+    /// Whether this is a life of `generation`.
+    #[inline]
+    pub(crate) const fn is_life(self, generation: u64) -> bool {
+        self.is_live() && self.generation() == generation
     }
 
     /// free -> live: one reference, the next generation, nothing else kept.
     pub(crate) const fn next_life(self, order: Order) -> State {
         let generation = self.0.wrapping_add(1 << leaf_bits::GENERATION_SHIFT) & GENERATION;
-        State(generation | LIVE | (order.get() as u64) << ORDER_SHIFT | 1)
+        let order = order.get() as u64;
+        let low = order << leaf_bits::ORDER_SHIFT & ORDER_LOW;
+        let high = order >> leaf_bits::ORDER_BITS << ORDER_HIGH_SHIFT;
+        State(LIVE | generation | low | high | 1)
     }
 
     /// being freed -> free: only the generation stays.
@@ -142,6 +146,7 @@ impl fmt::Debug for State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::words::{Access, MAX_DIRECT_ORDER, Offset};
 
     #[test]
     fn a_generation_repeats_after_all_others() {
@@ -150,10 +155,10 @@ mod tests {
         let mut lives = 1;
         loop {
             let next = state.next_life(Order::ZERO);
-            if next.is_life_of(first.bits()) {
+            if next.is_life(first.generation()) {
                 break;
             }
-            assert!(!next.retired().is_life_of(next.bits()), "a free page is no life");
+            assert!(!next.retired().is_life(next.generation()), "a free page is no life");
             lives += 1;
             state = next.retired();
         }
@@ -161,8 +166,26 @@ mod tests {
     }
 
     #[test]
+    fn a_direct_leaf_names_one_life_and_no_other() {
+        let offset = Offset::new(123).unwrap();
+        let orders = || (0..=MAX_DIRECT_ORDER.min(MAX_ORDER)).map(|order| Order::new(order).unwrap());
+        for (named, order) in orders().flat_map(|a| orders().map(move |b| (a, b))) {
+            let state = State::from_bits(41 << leaf_bits::GENERATION_SHIFT).next_life(order);
+            for generation in [0, 41, 42, 43] {
+                let leaf = SoftLeaf::direct(offset, named, generation, Access::Write).with_young(true);
+                assert_eq!(state.is_named_by(leaf), named == order && generation == 42);
+                assert!(!state.retired().is_named_by(leaf));
+            }
+        }
+        assert!(
+            (0..MAX_ORDER)
+                .all(|order| !State::from_bits(0).next_life(Order::new(order).unwrap()).is_named_by(SoftLeaf::NONE))
+        );
+    }
+
+    #[test]
     fn every_order_is_kept_and_nothing_else_is() {
-        for order in 0..=crate::geometry::MAX_ORDER {
+        for order in 0..=MAX_ORDER {
             let order = Order::new(order).unwrap();
             let state = State::from_bits(u64::MAX).next_life(order);
             assert_eq!((state.order(), state.count(), state.maps(), state.generation()), (order, 1, 0, 0));

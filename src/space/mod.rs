@@ -19,7 +19,7 @@ use crate::error::{RegisterError, SpaceError, TakeError};
 use crate::folio::{Folio, FolioWord, PageRef};
 use crate::free_map::Blocks;
 use crate::section_map::{Place, SectionMap};
-use crate::words::{Offset, Order, SoftLeaf, leaf_bits};
+use crate::words::{Offset, Order, SoftLeaf};
 
 /// How many lookups [`Space::lookup_many`] has under way at once.
 const LOOKUPS_AT_ONCE: usize = 32;
@@ -99,13 +99,22 @@ impl Space {
     /// same place.
     #[inline]
     pub fn lookup(&self, leaf: SoftLeaf) -> Option<PageRef<'_>> {
-        if is_direct_private(leaf) { self.lookup_direct(leaf) } else { self.lookup_by_block(leaf) }
+        // One way out for a hit and one for everything else: so the hit is a run of predicted branches, and what the
+        // caller reads next does not wait for the state word that is compared here.
+        if leaf.is_direct() {
+            if let Some(page) = self.sections.small(Offset::from_low_bits(leaf.bits())) {
+                if page.state().is_named_by(leaf) {
+                    return Some(PageRef::new(self, FolioWord::of_direct_leaf(leaf)));
+                }
+            }
+        }
+        self.find_by_block(leaf).map(|word| PageRef::new(self, word))
     }
 
     /// Finds the page at `offset`, if a folio lives there. As [`Space::lookup`], without a generation to be stale.
     pub fn page(&self, offset: Offset) -> Option<PageRef<'_>> {
         let (place, state) = self.sections.find(offset)?;
-        Some(PageRef::new(self, FolioWord::of_page(offset, place.order, state)))
+        Some(PageRef::new(self, FolioWord::of_page(offset, place, state)))
     }
 
     /// [`Space::lookup`] of each leaf of a slice, with the cache misses of many of them under way at once.
@@ -120,17 +129,16 @@ impl Space {
             // First all loads, which wait for nothing; then all checks.
             let mut states = [None; LOOKUPS_AT_ONCE];
             for (leaf, state) in leaves.iter().zip(&mut states) {
-                if is_direct_private(*leaf) {
+                if leaf.is_direct() {
                     *state = self.sections.small(Offset::from_low_bits(leaf.bits())).map(|page| page.state());
                 }
             }
             for ((leaf, state), page) in leaves.iter().zip(&states).zip(pages) {
                 *page = match state {
-                    Some(state) if state.is_life_of(leaf.bits()) => {
+                    Some(state) if state.is_named_by(*leaf) => {
                         Some(PageRef::new(self, FolioWord::of_direct_leaf(*leaf)))
                     }
-                    Some(_) => None,
-                    None => self.lookup(*leaf),
+                    _ => self.find_by_block(*leaf).map(|word| PageRef::new(self, word)),
                 };
             }
         }
@@ -155,18 +163,18 @@ impl Space {
             return Err(TakeError::OutOfRange { offset: offset.get(), max_pages: self.max_pages });
         }
         let stale = TakeError::Stale { offset: offset.get() };
-        let place = if leaf.bits() & leaf_bits::DIRECT != 0 {
+        let place = if leaf.is_direct() {
             Place { head: offset, order: Order::ZERO }
         } else {
             self.sections.find(offset).ok_or(stale)?.0
         };
         let record = self.sections.at(place).ok_or(stale)?;
-        match record.unmap(leaf.bits()) {
+        match record.unmap(leaf.generation()) {
             Ok(state) => {
                 let place = Place { head: place.head, order: state.order() };
                 Ok(Folio::from_owned(self, FolioWord::new(place, state)))
             }
-            Err(state) if state.is_life_of(leaf.bits()) => {
+            Err(state) if state.is_life(leaf.generation()) => {
                 Err(TakeError::NotMapped { offset: offset.get(), refs: state.count() })
             }
             Err(_) => Err(stale),
@@ -193,17 +201,15 @@ impl Space {
         validate::validate(self)
     }
 
-    #[inline(always)]
-    fn lookup_direct(&self, leaf: SoftLeaf) -> Option<PageRef<'_>> {
-        let page = self.sections.small(Offset::from_low_bits(leaf.bits()))?;
-        page.state().is_life_of(leaf.bits()).then(|| PageRef::new(self, FolioWord::of_direct_leaf(leaf)))
-    }
-
-    /// The way by the block word: large folios, tails, migration entries, and everything that is no device leaf.
-    fn lookup_by_block(&self, leaf: SoftLeaf) -> Option<PageRef<'_>> {
+    /// The way by the block word: large folios, tails, migration entries; and what is stale or no device leaf at all.
+    ///
+    /// Returns the word alone, one register: a pair would be joined with the hit's as a pair, and then nothing that is
+    /// known of the hit is known behind the join.
+    #[inline(never)]
+    fn find_by_block(&self, leaf: SoftLeaf) -> Option<FolioWord> {
         let offset = leaf.offset()?;
         let (place, state) = self.sections.find(offset)?;
-        state.is_life_of(leaf.bits()).then(|| PageRef::new(self, FolioWord::of_page(offset, place.order, state)))
+        state.is_life(leaf.generation()).then(|| FolioWord::of_page(offset, place, state))
     }
 
     pub(crate) fn sections(&self) -> &SectionMap {
@@ -238,23 +244,6 @@ impl Space {
     pub(crate) fn forget(&self, entry: &Entry) {
         self.devices.forget(self, entry);
     }
-}
-
-/// Whether `leaf` is device-private and names the head of a folio below order 9: one mask, one comparison.
-#[inline(always)]
-fn is_direct_private(leaf: SoftLeaf) -> bool {
-    // Read and write differ in the lowest bit of the kind.
-    const MASK: u64 = (leaf_bits::KIND & !(1 << leaf_bits::KIND_SHIFT)) | leaf_bits::DIRECT | leaf_bits::DEVICE;
-    const _: () = {
-        let Some(offset) = Offset::new(0) else { panic!() };
-        let mut access = [crate::Access::Read, crate::Access::Write].as_slice();
-        while let [now, rest @ ..] = access {
-            let leaf = SoftLeaf::device_private(offset, 0, true, *now);
-            assert!(leaf.bits() & MASK == leaf_bits::DIRECT | leaf_bits::DEVICE);
-            access = rest;
-        }
-    };
-    leaf.bits() & MASK == leaf_bits::DIRECT | leaf_bits::DEVICE
 }
 
 impl fmt::Debug for Space {

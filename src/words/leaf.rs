@@ -5,10 +5,11 @@
 
 use core::fmt;
 
-use crate::words::{Offset, Pfn};
+use crate::words::{Offset, Order, Pfn};
 
-/// Where each field of a [`SoftLeaf`] lies. The state word of a page puts its generation and its live bit at the same
-/// places, so that "names this page, live, and this generation of it" is one comparison.
+/// Where each field of a [`SoftLeaf`] lies. The state word of a page has its live bit, its generation and the low bits
+/// of its order at the places of the direct bit, the generation and the order of a direct leaf: so "live, of this
+/// generation, and of this order" is one comparison.
 pub(crate) mod bits {
     use crate::geometry::OFFSET_BITS;
 
@@ -18,35 +19,49 @@ pub(crate) mod bits {
     pub(crate) const SOFT_DIRTY: u64 = 1 << 42;
     pub(crate) const WRITE_PROTECT: u64 = 1 << 43;
     pub(crate) const MARKS: u64 = YOUNG | DIRTY | SOFT_DIRTY | WRITE_PROTECT;
+    /// In a direct word, whether it allows writing.
+    pub(crate) const WRITE: u64 = 1 << 44;
+    pub(crate) const ORDER_SHIFT: u32 = 45;
+    pub(crate) const ORDER_BITS: u32 = 3;
+    /// In a direct word, the folio's order.
+    pub(crate) const ORDER: u64 = ((1 << ORDER_BITS) - 1) << ORDER_SHIFT;
     pub(crate) const KIND_SHIFT: u32 = 44;
+    /// In any other word, the kind.
     pub(crate) const KIND: u64 = 7 << KIND_SHIFT;
-    pub(crate) const DIRECT: u64 = 1 << 47;
-    pub(crate) const DEVICE: u64 = 1 << 48;
-    pub(crate) const GENERATION_SHIFT: u32 = 49;
+    /// In any other word, whether the payload is an offset.
+    pub(crate) const DEVICE: u64 = 1 << 47;
+    pub(crate) const GENERATION_SHIFT: u32 = 48;
     pub(crate) const GENERATION_BITS: u32 = 15;
     pub(crate) const GENERATION: u64 = ((1 << GENERATION_BITS) - 1) << GENERATION_SHIFT;
+    pub(crate) const DIRECT: u64 = 1 << 63;
 
-    const FIELDS: [u64; 6] = [PAYLOAD, MARKS, KIND, DIRECT, DEVICE, GENERATION];
-    const _: () = {
+    /// Checks that `fields` do not overlap and leave no bit out.
+    pub(crate) const fn assert_partition(fields: &[u64]) {
         let (mut all, mut i) = (0u64, 0);
-        while i < FIELDS.len() {
-            assert!(all & FIELDS[i] == 0, "two fields of a leaf word overlap");
-            all |= FIELDS[i];
+        while i < fields.len() {
+            assert!(all & fields[i] == 0, "two fields of a word overlap");
+            all |= fields[i];
             i += 1;
         }
-        assert!(all == u64::MAX, "a bit of a leaf word belongs to no field");
-        assert!(GENERATION_SHIFT + GENERATION_BITS == 64);
-        assert!(GENERATION_BITS >= 12, "a stale leaf must stay stale for thousands of reuses");
-        assert!(YOUNG.count_ones() + DIRTY.count_ones() + SOFT_DIRTY.count_ones() + WRITE_PROTECT.count_ones() == 4);
-        assert!(MARKS.count_ones() == 4);
-    };
+        assert!(all == u64::MAX, "a bit of a word belongs to no field");
+    }
+
+    const _: () =
+        assert_partition(&[PAYLOAD, YOUNG, DIRTY, SOFT_DIRTY, WRITE_PROTECT, WRITE, ORDER, GENERATION, DIRECT]);
+    const _: () = assert_partition(&[PAYLOAD, MARKS, KIND, DEVICE, GENERATION, DIRECT]);
+    const _: () = assert!(GENERATION_SHIFT + GENERATION_BITS == 63, "the direct bit is next to the generation");
+    const _: () = assert!(ORDER_SHIFT + ORDER_BITS == GENERATION_SHIFT, "the order is next to the generation");
+    const _: () = assert!(GENERATION_BITS >= 12, "a stale leaf must stay stale for thousands of reuses");
 }
 
-// Kinds of a device word (DEVICE set, payload an offset).
+/// The largest order that a direct word can name.
+pub(crate) const MAX_DIRECT_ORDER: u8 = (1 << bits::ORDER_BITS) - 1;
+
+// Kinds of a device word (not direct, DEVICE set, payload an offset).
 const PRIVATE_READ: u64 = 0;
 const PRIVATE_WRITE: u64 = 1;
 const DEVICE_MIGRATION: u64 = 2; // ..=4, in the order of `MigrationAccess`
-// Kinds of a host word (DEVICE clear, payload a pfn). Kind 0 is `NONE` and nothing else.
+// Kinds of a host word (not direct, DEVICE clear, payload a pfn). Kind 0 is `NONE` and nothing else.
 const PRESENT_READ: u64 = 1;
 const PRESENT_WRITE: u64 = 2;
 const EXCLUSIVE: u64 = 3;
@@ -92,19 +107,23 @@ pub enum LeafKind {
 
 /// A leaf page-table word.
 ///
-/// | bits   | field         | in a device word                                           | in a host word |
-/// |--------|---------------|------------------------------------------------------------|----------------|
-/// | 0..40  | payload       | the [`Offset`]                                             | the [`Pfn`]    |
-/// | 40     | young         | touched since the mark was last cleared                    | the same       |
-/// | 41     | dirty         | written since the mark was last cleared                    | the same       |
-/// | 42     | soft-dirty    | rides along on every rewrite                               | the same       |
-/// | 43     | write-protect | rides along on every rewrite (userfaultfd's mark)          | the same       |
-/// | 44..47 | kind          | private read, write; migration read, read-exclusive, write | present read, write; exclusive; migration |
-/// | 47     | direct        | the offset heads a folio below order 9                     | 0              |
-/// | 48     | device        | 1                                                          | 0              |
-/// | 49..64 | generation    | of the folio when the leaf was made                        | 0              |
+/// | bits   | field         | in a direct word              | in a device word                                           | in a host word |
+/// |--------|---------------|-------------------------------|------------------------------------------------------------|----------------|
+/// | 0..40  | payload       | the [`Offset`]                | the [`Offset`]                                             | the [`Pfn`]    |
+/// | 40     | young         | touched since it was cleared  | the same                                                   | the same       |
+/// | 41     | dirty         | written since it was cleared  | the same                                                   | the same       |
+/// | 42     | soft-dirty    | rides along on every rewrite  | the same                                                   | the same       |
+/// | 43     | write-protect | the same (userfaultfd's mark) | the same                                                   | the same       |
+/// | 44     | write, kind   | whether it allows writing     | private read, write; migration read, read-exclusive, write | present read, write; exclusive; migration |
+/// | 45..47 | order, kind   | of the folio, `0..=7`         | (kind goes on)                                             | (kind goes on) |
+/// | 47     | order, device | (order goes on)               | 1                                                          | 0              |
+/// | 48..63 | generation    | of the folio                  | of the folio                                               | 0              |
+/// | 63     | direct        | 1                             | 0                                                          | 0              |
 ///
-/// All zero is [`SoftLeaf::NONE`]. Any other pattern that fits no row is [`LeafKind::Unknown`] and names nothing.
+/// A **direct** word is a device-private leaf whose offset heads a folio of order 7 or less, which is nearly every leaf:
+/// its page's metadata is found by the offset alone, and one sign test tells it from all others. A device word is any
+/// other that names an offset (tails, larger folios, migration entries). All zero is [`SoftLeaf::NONE`]. A pattern that
+/// fits none of this is [`LeafKind::Unknown`] and names nothing.
 ///
 /// A device-private leaf made by [`Folio::into_leaf`](crate::Folio::into_leaf) **owns a reference** of its folio, until
 /// [`Space::take`](crate::Space::take) moves it back into a handle. The word itself is plain bits and can be copied;
@@ -149,7 +168,11 @@ impl SoftLeaf {
     /// a leaf that names no page that could move.
     pub const fn to_migration(self, access: MigrationAccess) -> Option<SoftLeaf> {
         let first = match self.kind() {
-            LeafKind::DevicePrivate(_) => DEVICE_MIGRATION,
+            // A migration entry is not direct: it finds its folio's order by itself.
+            LeafKind::DevicePrivate(_) => {
+                let kept = bits::PAYLOAD | bits::MARKS | bits::GENERATION;
+                return Some(SoftLeaf(self.0 & kept | bits::DEVICE).with_kind(DEVICE_MIGRATION + access as u64));
+            }
             LeafKind::Present(_) => HOST_MIGRATION,
             LeafKind::Migration(_) if self.0 & bits::DEVICE != 0 => DEVICE_MIGRATION,
             LeafKind::Migration(_) => HOST_MIGRATION,
@@ -158,21 +181,46 @@ impl SoftLeaf {
         Some(self.with_kind(first + access as u64))
     }
 
-    /// The leaf of `offset`, of that generation; `direct` if the offset heads a folio below order 9.
+    /// The leaf of `offset`, the head of a folio of that order (7 or less) and generation.
     #[inline]
-    pub(crate) const fn device_private(offset: Offset, generation: u64, direct: bool, access: Access) -> SoftLeaf {
+    pub(crate) const fn direct(offset: Offset, order: Order, generation: u64, access: Access) -> SoftLeaf {
+        let write = if matches!(access, Access::Write) { bits::WRITE } else { 0 };
+        SoftLeaf(
+            offset.get()
+                | write
+                | (order.get() as u64) << bits::ORDER_SHIFT
+                | generation << bits::GENERATION_SHIFT
+                | bits::DIRECT,
+        )
+    }
+
+    /// The leaf of `offset`, any page of a folio of that generation.
+    #[inline]
+    pub(crate) const fn device_private(offset: Offset, generation: u64, access: Access) -> SoftLeaf {
         let kind = match access {
             Access::Read => PRIVATE_READ,
             Access::Write => PRIVATE_WRITE,
         };
-        let direct = if direct { bits::DIRECT } else { 0 };
-        SoftLeaf(
-            offset.get() | kind << bits::KIND_SHIFT | direct | bits::DEVICE | (generation << bits::GENERATION_SHIFT),
-        )
+        SoftLeaf(offset.get() | kind << bits::KIND_SHIFT | bits::DEVICE | generation << bits::GENERATION_SHIFT)
+    }
+
+    /// Whether the metadata of the leaf's folio lies at the leaf's own offset.
+    #[inline(always)]
+    pub(crate) const fn is_direct(self) -> bool {
+        self.0 & bits::DIRECT != 0
+    }
+
+    /// The generation, of a direct or device word.
+    pub(crate) const fn generation(self) -> u64 {
+        (self.0 & bits::GENERATION) >> bits::GENERATION_SHIFT
     }
 
     /// What the leaf is. Never panics: bits that mean nothing are [`LeafKind::Unknown`].
     pub const fn kind(self) -> LeafKind {
+        if self.is_direct() {
+            let write = self.0 & bits::WRITE != 0;
+            return LeafKind::DevicePrivate(if write { Access::Write } else { Access::Read });
+        }
         let kind = (self.0 & bits::KIND) >> bits::KIND_SHIFT;
         if self.0 & bits::DEVICE != 0 {
             return match kind {
@@ -182,7 +230,7 @@ impl SoftLeaf {
                 _ => LeafKind::Unknown,
             };
         }
-        if self.0 & (bits::DIRECT | bits::GENERATION) != 0 {
+        if self.0 & bits::GENERATION != 0 {
             return LeafKind::Unknown;
         }
         match kind {
@@ -198,9 +246,8 @@ impl SoftLeaf {
     /// The offset of the device page that the leaf names; `None` for every other kind.
     pub const fn offset(self) -> Option<Offset> {
         match self.kind() {
-            LeafKind::DevicePrivate(_) | LeafKind::Migration(_) if self.0 & bits::DEVICE != 0 => {
-                Some(Offset::from_low_bits(self.0))
-            }
+            LeafKind::DevicePrivate(_) => Some(Offset::from_low_bits(self.0)),
+            LeafKind::Migration(_) if self.0 & bits::DEVICE != 0 => Some(Offset::from_low_bits(self.0)),
             _ => None,
         }
     }
@@ -220,6 +267,9 @@ impl SoftLeaf {
     #[inline]
     pub const fn with_access(self, access: Access) -> SoftLeaf {
         let write = matches!(access, Access::Write) as u64;
+        if self.is_direct() {
+            return SoftLeaf(self.0 & !bits::WRITE | write << bits::KIND_SHIFT);
+        }
         match self.kind() {
             LeafKind::DevicePrivate(_) => self.with_kind(PRIVATE_READ + write),
             LeafKind::Present(_) => self.with_kind(PRESENT_READ + write),
@@ -262,6 +312,7 @@ impl SoftLeaf {
         }
     }
 
+    /// The same with another kind; not for direct words, which have none.
     const fn with_kind(self, kind: u64) -> SoftLeaf {
         SoftLeaf(self.0 & !bits::KIND | kind << bits::KIND_SHIFT)
     }
@@ -280,8 +331,7 @@ impl fmt::Debug for SoftLeaf {
         let mut leaf = f.debug_struct("SoftLeaf");
         leaf.field("kind", &self.kind());
         if let Some(offset) = self.offset() {
-            leaf.field("offset", &offset.get())
-                .field("generation", &((self.0 & bits::GENERATION) >> bits::GENERATION_SHIFT));
+            leaf.field("offset", &offset.get()).field("generation", &self.generation());
         }
         if let Some(pfn) = self.pfn() {
             leaf.field("pfn", &pfn.get());

@@ -21,8 +21,11 @@ fn leaves() -> Vec<(SoftLeaf, LeafKind, u64)> {
                 all.push((present.to_migration(moving).unwrap(), LeafKind::Migration(moving), payload));
             }
             for generation in GENERATIONS {
-                for direct in [false, true] {
-                    let leaf = SoftLeaf::device_private(offset, generation, direct, access);
+                let direct = (0..=MAX_DIRECT_ORDER)
+                    .filter_map(Order::new)
+                    .map(|order| SoftLeaf::direct(offset, order, generation, access));
+                for leaf in direct.chain([SoftLeaf::device_private(offset, generation, access)]) {
+                    assert_eq!(leaf.generation(), generation);
                     all.push((leaf, LeafKind::DevicePrivate(access), payload));
                     for moving in MOVES {
                         all.push((leaf.to_migration(moving).unwrap(), LeafKind::Migration(moving), payload));
@@ -40,7 +43,7 @@ fn what_was_encoded_is_decoded() {
     for (leaf, kind, payload) in leaves() {
         assert_eq!(leaf.kind(), kind);
         let (offset, pfn) = (leaf.offset().map(Offset::get), leaf.pfn().map(Pfn::get));
-        let on_device = leaf.bits() & bits::DEVICE != 0;
+        let on_device = leaf.is_direct() || leaf.bits() & bits::DEVICE != 0;
         assert_eq!((offset, pfn), if on_device { (Some(payload), None) } else { (None, Some(payload)) });
         assert_eq!(SoftLeaf::from_bits(leaf.bits()), leaf);
     }
@@ -78,7 +81,8 @@ fn no_bit_pattern_panics_or_names_two_things() {
 fn a_change_of_access_or_mark_never_changes_the_target() {
     for upper in every_upper_half() {
         let leaf = SoftLeaf::from_bits(upper | 0x12_3456_789a);
-        let beyond_kind = bits::PAYLOAD | bits::DIRECT | bits::DEVICE | bits::GENERATION;
+        let order_or_device = if leaf.is_direct() { bits::ORDER } else { bits::DEVICE };
+        let beyond_kind = bits::PAYLOAD | bits::DIRECT | order_or_device | bits::GENERATION;
         for access in ACCESSES {
             let changed = leaf.with_access(access);
             assert_eq!(changed.bits() & (beyond_kind | bits::MARKS), leaf.bits() & (beyond_kind | bits::MARKS));
@@ -115,7 +119,8 @@ fn marks_are_what_was_set() {
 fn only_a_page_that_can_move_has_a_migration_entry() {
     assert_eq!(SoftLeaf::NONE.to_migration(MigrationAccess::Read), None);
     assert_eq!(SoftLeaf::exclusive(Pfn::new(3).unwrap()).to_migration(MigrationAccess::Write), None);
-    assert_eq!(SoftLeaf::from_bits(u64::MAX).to_migration(MigrationAccess::Write), None);
+    let unknown = SoftLeaf::from_bits(bits::DEVICE | bits::KIND | 5);
+    assert_eq!((unknown.kind(), unknown.to_migration(MigrationAccess::Write)), (LeafKind::Unknown, None));
 }
 
 #[test]

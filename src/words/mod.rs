@@ -13,4 +13,4 @@ pub use offset::{Offset, OffsetRange};
 pub use order::{Order, OrderTooLarge};
 pub use pfn::Pfn;
 
-pub(crate) use leaf::bits as leaf_bits;
+pub(crate) use leaf::{MAX_DIRECT_ORDER, bits as leaf_bits};
