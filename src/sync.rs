@@ -11,7 +11,7 @@ mod imp {
     use core::time::Duration;
 
     pub(crate) use core::sync::atomic::AtomicI64;
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(farpage_heap)))]
     pub(crate) use core::sync::atomic::AtomicU8;
     pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
@@ -50,7 +50,69 @@ mod imp {
     use core::time::Duration;
 
     pub(crate) use loom::sync::MutexGuard;
-    pub(crate) use loom::sync::atomic::{AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+    pub(crate) use loom::sync::atomic::Ordering;
+
+    /// An atomic whose loads loom never forgets.
+    ///
+    /// loom 0.7 keeps only the last access of an atomic. When a thread loads before it stores, as every loop around a
+    /// compare-exchange does, its own load hides the one of another thread before, and the schedules in which the
+    /// store comes first are silently not explored (tokio-rs/loom issues 166 and 392). So each load is announced by a
+    /// store to a word beside it, which orders nothing (it is relaxed, and never read) but lets loom see two loads as
+    /// a choice.
+    pub(crate) struct Announced<A> {
+        atomic: A,
+        loads: loom::sync::atomic::AtomicBool,
+    }
+
+    impl<A> Announced<A> {
+        fn with(atomic: A) -> Announced<A> {
+            Announced { atomic, loads: loom::sync::atomic::AtomicBool::new(false) }
+        }
+
+        fn announced(&self) -> &A {
+            self.loads.store(true, Ordering::Relaxed);
+            &self.atomic
+        }
+    }
+
+    // Everything but a load goes to loom's atomic as it is.
+    impl<A> core::ops::Deref for Announced<A> {
+        type Target = A;
+
+        fn deref(&self) -> &A {
+            &self.atomic
+        }
+    }
+
+    macro_rules! announced {
+        ($($name:ident: $value:ty),*) => {$(
+            pub(crate) type $name = Announced<loom::sync::atomic::$name>;
+
+            impl $name {
+                pub(crate) fn new(value: $value) -> $name {
+                    Announced::with(loom::sync::atomic::$name::new(value))
+                }
+
+                pub(crate) fn load(&self, order: Ordering) -> $value {
+                    self.announced().load(order)
+                }
+            }
+        )*};
+    }
+
+    announced!(AtomicI64: i64, AtomicU32: u32, AtomicU64: u64);
+
+    pub(crate) type AtomicPtr<T> = Announced<loom::sync::atomic::AtomicPtr<T>>;
+
+    impl<T> AtomicPtr<T> {
+        pub(crate) fn new(pointer: *mut T) -> AtomicPtr<T> {
+            Announced::with(loom::sync::atomic::AtomicPtr::new(pointer))
+        }
+
+        pub(crate) fn load(&self, order: Ordering) -> *mut T {
+            self.announced().load(order)
+        }
+    }
 
     pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
 

@@ -107,6 +107,9 @@ impl<'s> Device<'s> {
     /// `folios` cannot grow.
     pub fn alloc_many(&self, order: Order, n: usize, folios: &mut Vec<Folio<'s>>) -> Result<(), AllocError> {
         let requested = order.nr_pages().saturating_mul(n as u64);
+        if n == 0 {
+            return Ok(());
+        }
         let bytes = n.saturating_mul(size_of::<Folio<'s>>()) as u64;
         if requested > self.range().nr_pages() {
             return Err(AllocError::TooLarge { requested, device: self.range().nr_pages() });
@@ -131,8 +134,8 @@ impl<'s> Device<'s> {
         Ok(())
     }
 
-    /// Refuses every allocation from now on, on every thread. When this returns, no new folio of the device will be
-    /// handed out. What lives goes on living. Linux: `percpu_ref_kill()`.
+    /// Refuses every allocation from now on, on every thread: none that begins after this has returned succeeds (one
+    /// that was under way still may). What lives goes on living. Linux: `percpu_ref_kill()`.
     pub fn kill(&self) {
         self.entry.kill();
     }
@@ -222,3 +225,6 @@ impl fmt::Debug for Device<'_> {
             .finish()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -14,6 +14,7 @@ const MAPS: u64 = ((1 << MAPS_BITS) - 1) << MAPS_SHIFT;
 /// The upper two bits of the order; reserved beside them: a folio's lock and its waiters.
 const ORDER_HIGH_SHIFT: u32 = 41;
 const ORDER_HIGH: u64 = 3 << ORDER_HIGH_SHIFT;
+#[allow(dead_code, reason = "used in a constant, which Rust 1.85 does not count")]
 const LOCK_BITS: u64 = 3 << 43;
 const ORDER_LOW: u64 = leaf_bits::ORDER;
 const GENERATION: u64 = leaf_bits::GENERATION;

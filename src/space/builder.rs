@@ -52,7 +52,7 @@ impl Default for SpaceBuilder {
 
 impl SpaceBuilder {
     /// The most pages that all devices together may have; rounded up to whole blocks of 512. The default is 2^34,
-    /// 64 TiB of 4 KiB pages, for which 270 GiB of address space (not memory) are reserved; a space of less reserves
+    /// 64 TiB of 4 KiB pages, for which 259 GiB of address space (not memory) are reserved; a space of less reserves
     /// less.
     pub fn max_pages(mut self, max_pages: u64) -> SpaceBuilder {
         self.max_pages = max_pages;

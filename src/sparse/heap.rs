@@ -67,6 +67,8 @@ impl<T: Zeroed> SparseArray<T> {
 
     #[cold]
     fn populate_chunk(&self, index: u64) -> Result<&T, NoMemory> {
+        #[cfg(test)]
+        super::shortage::meet()?;
         let slot = self.chunks.get((index >> self.shift) as usize).ok_or(NoMemory { bytes: 0 })?;
         if index >= self.len {
             return Err(NoMemory { bytes: 0 });

@@ -63,6 +63,7 @@ pub(crate) struct Layout {
     /// How many bytes one populate covers at least; a power of two.
     pub(crate) chunk_bytes: usize,
     /// Whether the array itself should lie in huge pages.
+    #[allow(dead_code, reason = "heap memory has no pages to choose")]
     pub(crate) huge: bool,
 }
 
@@ -85,6 +86,33 @@ pub(crate) struct ReserveError {
 impl fmt::Display for NoMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "no memory for {} bytes of metadata", self.bytes)
+    }
+}
+
+/// Memory that runs out when a test says so.
+#[cfg(test)]
+pub(crate) mod shortage {
+    use core::cell::Cell;
+
+    use super::NoMemory;
+
+    thread_local! {
+        static POPULATES_LEFT: Cell<Option<u32>> = const { Cell::new(None) };
+    }
+
+    /// Lets this thread populate `nr` more chunks (any number, with `None`).
+    pub(crate) fn after(nr: Option<u32>) {
+        POPULATES_LEFT.set(nr);
+    }
+
+    pub(super) fn meet() -> Result<(), NoMemory> {
+        match POPULATES_LEFT.get() {
+            Some(0) => Err(NoMemory { bytes: 4096 }),
+            left => {
+                POPULATES_LEFT.set(left.map(|left| left - 1));
+                Ok(())
+            }
+        }
     }
 }
 

@@ -83,6 +83,8 @@ impl<T: Zeroed> SparseArray<T> {
 
     #[cold]
     fn populate_chunk(&self, index: u64) -> Result<&T, NoMemory> {
+        #[cfg(test)]
+        super::shortage::meet()?;
         let element = self.get(index).ok_or(NoMemory { bytes: 0 })?;
         let chunks = &*self.chunks;
         let bytes = size_of::<T>() << chunks.shift;

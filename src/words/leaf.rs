@@ -36,6 +36,7 @@ pub(crate) mod bits {
     pub(crate) const DIRECT: u64 = 1 << 63;
 
     /// Checks that `fields` do not overlap and leave no bit out.
+    #[allow(dead_code, reason = "used in constants, which Rust 1.85 does not count")]
     pub(crate) const fn assert_partition(fields: &[u64]) {
         let (mut all, mut i) = (0u64, 0);
         while i < fields.len() {
