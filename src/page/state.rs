@@ -39,7 +39,7 @@ const _: () = assert!(MAX_ORDER < 32, "an order fits its five bits");
 /// | 41..43 | order      | bits 3 and 4 of the folio's order                                    |
 /// | 43..45 | (reserved) | lock, waiters; 0                                                     |
 /// | 45..48 | order      | bits 0 to 2                                                          |
-/// | 48..63 | generation | how often the place was allocated, modulo 2^15                       |
+/// | 48..63 | generation | counts allocations at this place: 1 to 32,766, and again from 1      |
 /// | 63     | live       | set from allocation to the end of the last put                       |
 ///
 /// From bit 45 on it is laid out as a direct leaf word, where the direct bit stands for live.
@@ -106,7 +106,7 @@ impl State {
 
     /// free -> live: one reference, the next generation, nothing else kept.
     pub(crate) const fn next_life(self, order: Order) -> State {
-        let generation = self.0.wrapping_add(1 << leaf_bits::GENERATION_SHIFT) & GENERATION;
+        let generation = (self.generation() % leaf_bits::LAST_GENERATION + 1) << leaf_bits::GENERATION_SHIFT;
         let order = order.get() as u64;
         let low = order << leaf_bits::ORDER_SHIFT & ORDER_LOW;
         let high = order >> leaf_bits::ORDER_BITS << ORDER_HIGH_SHIFT;
@@ -163,7 +163,7 @@ mod tests {
             lives += 1;
             state = next.retired();
         }
-        assert_eq!(lives, 1 << leaf_bits::GENERATION_BITS);
+        assert_eq!(lives, 32_766);
     }
 
     #[test]
@@ -189,7 +189,7 @@ mod tests {
         for order in 0..=MAX_ORDER {
             let order = Order::new(order).unwrap();
             let state = State::from_bits(u64::MAX).next_life(order);
-            assert_eq!((state.order(), state.count(), state.maps(), state.generation()), (order, 1, 0, 0));
+            assert_eq!((state.order(), state.count(), state.maps(), state.generation()), (order, 1, 0, 2));
             assert!(state.is_live());
         }
     }

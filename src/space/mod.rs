@@ -95,8 +95,8 @@ impl Space {
     /// orders).
     ///
     /// `None` for a leaf of another kind, for an offset that nothing lives at, and for a stale leaf, whose folio was
-    /// freed, whether or not the offset was allocated again: its generation repeats only after 2^15 allocations at the
-    /// same place.
+    /// freed, whether or not the offset was allocated again: its generation repeats only after 32,766
+    /// allocations at the same place.
     #[inline]
     pub fn lookup(&self, leaf: SoftLeaf) -> Option<PageRef<'_>> {
         // One way out for a hit and one for everything else: so the hit is a run of predicted branches, and what the

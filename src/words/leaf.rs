@@ -35,6 +35,10 @@ pub(crate) mod bits {
     pub(crate) const GENERATION: u64 = ((1 << GENERATION_BITS) - 1) << GENERATION_SHIFT;
     pub(crate) const DIRECT: u64 = 1 << 63;
 
+    /// Generations are `1..=LAST_GENERATION`. No folio ever has 0 or all ones, so words with these name nothing: above
+    /// all a tagged offset, a lone direct bit, and all ones are no leaves.
+    pub(crate) const LAST_GENERATION: u64 = (1 << GENERATION_BITS) - 2;
+
     /// Checks that `fields` do not overlap and leave no bit out.
     #[allow(dead_code, reason = "used in constants, which Rust 1.85 does not count")]
     pub(crate) const fn assert_partition(fields: &[u64]) {
@@ -118,7 +122,7 @@ pub enum LeafKind {
 /// | 44     | write, kind   | whether it allows writing     | private read, write; migration read, read-exclusive, write | present read, write; exclusive; migration |
 /// | 45..47 | order, kind   | of the folio, `0..=7`         | (kind goes on)                                             | (kind goes on) |
 /// | 47     | order, device | (order goes on)               | 1                                                          | 0              |
-/// | 48..63 | generation    | of the folio                  | of the folio                                               | 0              |
+/// | 48..63 | generation    | of the folio, `1..=32766`     | of the folio, `1..=32766`                                  | 0              |
 /// | 63     | direct        | 1                             | 0                                                          | 0              |
 ///
 /// A **direct** word is a device-private leaf whose offset heads a folio of order 7 or less, which is nearly every leaf:
@@ -218,20 +222,26 @@ impl SoftLeaf {
 
     /// What the leaf is. Never panics: bits that mean nothing are [`LeafKind::Unknown`].
     pub const fn kind(self) -> LeafKind {
+        let generation = self.generation();
+        let names_life = generation >= 1 && generation <= bits::LAST_GENERATION;
         if self.is_direct() {
+            if !names_life {
+                return LeafKind::Unknown;
+            }
             let write = self.0 & bits::WRITE != 0;
             return LeafKind::DevicePrivate(if write { Access::Write } else { Access::Read });
         }
         let kind = (self.0 & bits::KIND) >> bits::KIND_SHIFT;
         if self.0 & bits::DEVICE != 0 {
             return match kind {
+                _ if !names_life => LeafKind::Unknown,
                 PRIVATE_READ => LeafKind::DevicePrivate(Access::Read),
                 PRIVATE_WRITE => LeafKind::DevicePrivate(Access::Write),
                 2..=4 => LeafKind::Migration(Self::migration_access(kind - DEVICE_MIGRATION)),
                 _ => LeafKind::Unknown,
             };
         }
-        if self.0 & bits::GENERATION != 0 {
+        if generation != 0 {
             return LeafKind::Unknown;
         }
         match kind {
@@ -268,10 +278,10 @@ impl SoftLeaf {
     #[inline]
     pub const fn with_access(self, access: Access) -> SoftLeaf {
         let write = matches!(access, Access::Write) as u64;
-        if self.is_direct() {
-            return SoftLeaf(self.0 & !bits::WRITE | write << bits::KIND_SHIFT);
-        }
         match self.kind() {
+            LeafKind::DevicePrivate(_) if self.is_direct() => {
+                SoftLeaf(self.0 & !bits::WRITE | write << bits::KIND_SHIFT)
+            }
             LeafKind::DevicePrivate(_) => self.with_kind(PRIVATE_READ + write),
             LeafKind::Present(_) => self.with_kind(PRESENT_READ + write),
             // Both migration rows run read, read-exclusive, write.

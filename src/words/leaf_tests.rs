@@ -1,7 +1,7 @@
 use super::*;
 
 const OFFSETS: [u64; 6] = [0, 1, 511, 1 << 20, (1 << 39) + 5, (1 << 40) - 1];
-const GENERATIONS: [u64; 4] = [0, 1, 0x5a5a, (1 << bits::GENERATION_BITS) - 1];
+const GENERATIONS: [u64; 4] = [1, 2, 0x5a5a, bits::LAST_GENERATION];
 const ACCESSES: [Access; 2] = [Access::Read, Access::Write];
 const MOVES: [MigrationAccess; 3] = [MigrationAccess::Read, MigrationAccess::ReadExclusive, MigrationAccess::Write];
 
@@ -121,6 +121,19 @@ fn only_a_page_that_can_move_has_a_migration_entry() {
     assert_eq!(SoftLeaf::exclusive(Pfn::new(3).unwrap()).to_migration(MigrationAccess::Write), None);
     let unknown = SoftLeaf::from_bits(bits::DEVICE | bits::KIND | 5);
     assert_eq!((unknown.kind(), unknown.to_migration(MigrationAccess::Write)), (LeafKind::Unknown, None));
+}
+
+#[test]
+fn what_looks_like_garbage_is_unknown() {
+    for payload in OFFSETS {
+        let tagged = Offset::new(payload).unwrap().to_tagged();
+        assert_eq!(SoftLeaf::from_bits(tagged).kind(), LeafKind::Unknown, "a tagged offset is no leaf");
+        assert_eq!(SoftLeaf::from_bits(!payload).offset(), None);
+    }
+    assert_eq!(SoftLeaf::from_bits(u64::MAX).kind(), LeafKind::Unknown);
+    for bit in 0..64 {
+        assert_eq!(SoftLeaf::from_bits(1 << bit).offset(), None, "bit {bit} alone names no offset");
+    }
 }
 
 #[test]
