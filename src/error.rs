@@ -139,17 +139,9 @@ pub enum AllocError {
     /// The device was killed. Trying again cannot help.
     Dying,
     /// No memory for metadata. Freeing memory of the process may help.
-    NoMemory {
-        /// Bytes that were wanted.
-        bytes: u64,
-    },
-    /// The device is smaller than what was asked for. Trying again cannot help.
-    TooLarge {
-        /// Pages asked for.
-        requested: u64,
-        /// Pages of the device.
-        device: u64,
-    },
+    NoMemory,
+    /// The device has fewer pages than one folio of the order. Trying again cannot help.
+    TooLarge,
 }
 
 impl AllocError {
@@ -179,8 +171,8 @@ impl AllocError {
 }
 
 impl From<NoMemory> for AllocError {
-    fn from(error: NoMemory) -> AllocError {
-        AllocError::NoMemory { bytes: error.bytes }
+    fn from(_: NoMemory) -> AllocError {
+        AllocError::NoMemory
     }
 }
 
@@ -195,10 +187,8 @@ impl fmt::Display for AllocError {
                 "{requested} pages in one run were asked for; of {free} free pages, the largest folio could have {largest}"
             ),
             AllocError::Dying => f.write_str("the device was killed"),
-            AllocError::NoMemory { bytes } => write!(f, "no memory for {bytes} bytes of metadata"),
-            AllocError::TooLarge { requested, device } => {
-                write!(f, "{requested} pages were asked for, and the device has {device} in all")
-            }
+            AllocError::NoMemory => f.write_str("no memory for metadata"),
+            AllocError::TooLarge => f.write_str("the device has fewer pages than one folio of that order"),
         }
     }
 }

@@ -58,6 +58,9 @@ mod folio;
 mod free_map;
 mod geometry;
 mod live;
+#[cfg(all(loom, feature = "loom"))]
+#[doc(hidden)]
+pub mod model;
 mod page;
 mod section_map;
 mod space;
@@ -66,6 +69,11 @@ mod sync;
 #[cfg(all(target_os = "linux", not(farpage_heap), not(all(loom, feature = "loom"))))]
 mod vm;
 mod words;
+
+/// How it is built: layers, the life of an offset, edges between threads, state tables.
+#[cfg(doc)]
+#[doc = include_str!("../ARCHITECTURE.md")]
+pub mod architecture {}
 
 pub use device::{Device, DeviceConfig, DeviceOps, FreedFolio, Owner};
 pub use error::{AllocError, DrainError, RegisterError, SpaceError, TakeError, TooManyRefs, UnregisterError};

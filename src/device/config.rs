@@ -22,6 +22,12 @@ impl Owner {
     }
 }
 
+impl From<u64> for Owner {
+    fn from(id: u64) -> Owner {
+        Owner(id)
+    }
+}
+
 /// A driver's callbacks. Linux: `struct dev_pagemap_ops`.
 ///
 /// They run outside every internal lock, on the thread whose call caused them; they may use the device and the space,

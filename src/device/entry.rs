@@ -104,6 +104,12 @@ impl Entry {
         }
     }
 
+    /// Whether the device was killed or has gone. Waits for an unregistration that is making up its mind.
+    #[cold]
+    pub(crate) fn is_ending(&self) -> bool {
+        *self.phase.lock() != Phase::Alive
+    }
+
     /// Ends the device if none of its pages is in use; otherwise changes nothing.
     pub(crate) fn retire(&self) -> Result<(), NotRetired> {
         let mut phase = self.phase.lock();

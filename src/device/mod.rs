@@ -93,7 +93,8 @@ impl<'s> Device<'s> {
     /// could never serve the order, [`AllocError::NoMemory`] when its metadata has no memory. Nothing has changed then.
     pub fn alloc(&self, order: Order) -> Result<Folio<'s>, AllocError> {
         let nr_pages = order.nr_pages();
-        self.admit(nr_pages, nr_pages)?;
+        self.check_size(order)?;
+        self.admit(nr_pages)?;
         self.claim(order).map(|page| self.entry.begin(self.space, page, order)).inspect_err(|_| self.dismiss(nr_pages))
     }
 
@@ -110,14 +111,19 @@ impl<'s> Device<'s> {
         if n == 0 {
             return Ok(());
         }
-        let bytes = n.saturating_mul(size_of::<Folio<'s>>()) as u64;
+        self.check_size(order)?;
         if requested > self.range().nr_pages() {
-            return Err(AllocError::TooLarge { requested, device: self.range().nr_pages() });
+            let dying = self.entry.live().is_closed() && self.entry.is_ending();
+            return Err(if dying {
+                AllocError::Dying
+            } else {
+                AllocError::Exhausted { requested, free: self.nr_free_pages() }
+            });
         }
-        folios.try_reserve(n).map_err(|_| AllocError::NoMemory { bytes })?;
+        folios.try_reserve(n).map_err(|_| AllocError::NoMemory)?;
         let mut pages: Vec<u64> = Vec::new();
-        pages.try_reserve_exact(n).map_err(|_| AllocError::NoMemory { bytes })?;
-        self.admit(order.nr_pages(), requested)?;
+        pages.try_reserve_exact(n).map_err(|_| AllocError::NoMemory)?;
+        self.admit(requested)?;
         for _ in 0..n {
             match self.claim(order) {
                 Ok(page) => pages.push(page),
@@ -175,13 +181,19 @@ impl<'s> Device<'s> {
         }
     }
 
-    /// Counts `total` pages in, for folios of `each` pages; while they are in, the device cannot go.
-    fn admit(&self, each: u64, total: u64) -> Result<(), AllocError> {
-        let device = self.range().nr_pages();
-        if each > device {
-            return Err(AllocError::TooLarge { requested: each, device });
+    fn check_size(&self, order: Order) -> Result<(), AllocError> {
+        if order.nr_pages() > self.range().nr_pages() { Err(AllocError::TooLarge) } else { Ok(()) }
+    }
+
+    /// Counts pages in; while they are in, the device cannot go.
+    fn admit(&self, nr_pages: u64) -> Result<(), AllocError> {
+        while self.entry.live().enter(nr_pages).is_err() {
+            // Killed or gone; or closed by an unregistration that is about to be refused, and to open it again.
+            if self.entry.is_ending() {
+                return Err(AllocError::Dying);
+            }
         }
-        self.entry.live().enter(total).map_err(|_| AllocError::Dying)
+        Ok(())
     }
 
     /// Undoes [`Device::admit`].

@@ -150,7 +150,7 @@ impl Registry {
                 return Ok(aligned);
             }
             free += (end - start) << BLOCK_SHIFT;
-            largest = largest.max(largest_device(start, end) << BLOCK_SHIFT);
+            largest = largest.max(largest_device(start, end));
         }
         Err(RegisterError::NoSpace { requested: nr_pages, free, largest })
     }
@@ -164,21 +164,15 @@ impl Registry {
     }
 }
 
-/// How many blocks the largest device between two blocks can have, given that a larger one must begin at a coarser
+/// How many pages the largest device between two blocks can have, given that a larger one must begin at a coarser
 /// border.
 fn largest_device(start: u64, end: u64) -> u64 {
-    (0..=Order::MAX.get() - Order::HUGE.get())
-        .map(|order| {
-            let len = end.saturating_sub(start.next_multiple_of(1 << order));
-            // A device aligned to this order has no room for a folio of the next.
-            if len < 1 << order {
-                0
-            } else if order == Order::MAX.get() - Order::HUGE.get() {
-                len
-            } else {
-                len.min((2 << order) - 1)
-            }
-        })
-        .max()
-        .unwrap_or(0)
+    let pages_at = |order: Order| {
+        let border = order.nr_pages().div_ceil(PAGES_PER_BLOCK);
+        let room = end.saturating_sub(start.next_multiple_of(border)) << BLOCK_SHIFT;
+        // A device with room for a folio of the next order would begin at a border of that.
+        let most = if order == Order::MAX { u64::MAX } else { 2 * order.nr_pages() - 1 };
+        if room < order.nr_pages() { 0 } else { room.min(most) }
+    };
+    (0..=Order::MAX.get()).filter_map(Order::new).map(pages_at).max().unwrap_or(0)
 }

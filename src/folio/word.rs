@@ -92,7 +92,7 @@ impl FolioWord {
         if self.is_direct() {
             SoftLeaf::direct(self.offset(), self.order(), self.generation(), access)
         } else {
-            SoftLeaf::device_private(self.offset(), self.generation(), access)
+            SoftLeaf::device_private(self.offset(), self.order(), self.generation(), access)
         }
     }
 }

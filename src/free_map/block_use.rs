@@ -114,9 +114,11 @@ impl BlockUse {
         ClassChange { class: self.class(), changes: self.0 >> CHANGES_SHIFT & CHANGES }
     }
 
-    /// The use of a block of which the first `exist` pages exist: the others are taken for good.
-    pub(crate) const fn ending_after(exist: u64) -> BlockUse {
-        BlockUse((PAGES_PER_BLOCK - exist) as u32)
+    /// The same empty block when only its first `exist` pages exist: the others are taken for good, and no order has
+    /// been served in it.
+    pub(crate) fn ending_after(self, exist: u64) -> BlockUse {
+        let taken = (PAGES_PER_BLOCK - exist) as u32;
+        BlockUse(self.with_class(Class::Unused).0 & !TAKEN | taken)
     }
 
     /// Counts a run of `order` (below 9) whose free bits the caller has taken. `None` if there is no room in the
@@ -195,6 +197,16 @@ mod tests {
         assert_eq!(whole.with_run(Order::ZERO, Mixing::Allowed), None);
         let emptied = BlockUse::from_bits(whole.bits() - PAGES_PER_BLOCK as u32);
         assert!(!emptied.is_whole() && emptied.with_whole(Order::MAX).is_some());
+    }
+
+    #[test]
+    fn the_end_of_a_device_is_in_a_block_that_serves_no_order_yet() {
+        let whole = BlockUse::from_bits(0).with_whole(Order::HUGE).unwrap();
+        let emptied = BlockUse::from_bits(whole.bits() - PAGES_PER_BLOCK as u32);
+        let ended = emptied.ending_after(PAGES_PER_BLOCK - 1);
+        assert_eq!((ended.taken(), ended.class(), ended.is_whole()), (1, Class::Unused, false));
+        assert_ne!(ended.change(), emptied.change(), "and readers are told so");
+        assert_eq!(ended.with_run(Order::ZERO, Mixing::Refused).unwrap().class(), Class::Uniform(Order::ZERO));
     }
 
     #[test]

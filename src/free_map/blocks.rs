@@ -197,9 +197,9 @@ impl Blocks {
         let bits = self.bits.populate(block)?;
         let word = self.populate(block)?;
         bits.end_after(exist);
-        // The class and its changes stay: the readers' copy of them does too.
-        let change_only = word.load(Acquire) & !BlockUse::from_bits(u32::MAX).taken() as u32;
-        word.store(change_only | BlockUse::ending_after(exist).bits(), Relaxed);
+        // Acquire [claim]: the last device here is gone; what it did to the block comes before.
+        let ended = BlockUse::from_bits(word.load(Acquire)).ending_after(exist);
+        word.store(ended.bits(), Relaxed);
         self.taken.insert(block);
         Ok(())
     }

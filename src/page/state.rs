@@ -39,7 +39,7 @@ const _: () = assert!(MAX_ORDER < 32, "an order fits its five bits");
 /// | 41..43 | order      | bits 3 and 4 of the folio's order                                    |
 /// | 43..45 | (reserved) | lock, waiters; 0                                                     |
 /// | 45..48 | order      | bits 0 to 2                                                          |
-/// | 48..63 | generation | counts allocations at this place: 1 to 32,766, and again from 1      |
+/// | 48..63 | generation | counts allocations at this place: 24,576 values, then from the first |
 /// | 63     | live       | set from allocation to the end of the last put                       |
 ///
 /// From bit 45 on it is laid out as a direct leaf word, where the direct bit stands for live.
@@ -94,8 +94,13 @@ impl State {
 
     /// Whether a direct leaf names this life: live, of the same generation and order. One comparison.
     #[inline(always)]
-    pub(crate) const fn is_named_by(self, direct: SoftLeaf) -> bool {
-        (self.0 ^ direct.bits()) >> leaf_bits::ORDER_SHIFT == 0
+    pub(crate) const fn is_named_by_direct(self, leaf: SoftLeaf) -> bool {
+        (self.0 ^ leaf.bits()) >> leaf_bits::ORDER_SHIFT == 0
+    }
+
+    /// Whether a leaf that names an offset, and leads here, names this life.
+    pub(crate) const fn is_named_by(self, leaf: SoftLeaf) -> bool {
+        self.is_live() && self.order().get() == leaf.order().get() && leaf.has_generation(self.generation())
     }
 
     /// Whether this is a life of `generation`.
@@ -106,7 +111,7 @@ impl State {
 
     /// free -> live: one reference, the next generation, nothing else kept.
     pub(crate) const fn next_life(self, order: Order) -> State {
-        let generation = (self.generation() % leaf_bits::LAST_GENERATION + 1) << leaf_bits::GENERATION_SHIFT;
+        let generation = leaf_bits::next_generation(self.generation()) << leaf_bits::GENERATION_SHIFT;
         let order = order.get() as u64;
         let low = order << leaf_bits::ORDER_SHIFT & ORDER_LOW;
         let high = order >> leaf_bits::ORDER_BITS << ORDER_HIGH_SHIFT;
@@ -159,11 +164,24 @@ mod tests {
             if next.is_life(first.generation()) {
                 break;
             }
+            assert!(leaf_bits::is_generation(next.generation()));
             assert!(!next.retired().is_life(next.generation()), "a free page is no life");
             lives += 1;
             state = next.retired();
         }
-        assert_eq!(lives, 32_766);
+        assert_eq!(lives, 24_576);
+    }
+
+    #[test]
+    fn what_a_device_leaf_keeps_of_a_generation_repeats_after_thousands() {
+        let (mut state, mut last_seen) = (State::from_bits(0), [None; 1 << leaf_bits::LOW_GENERATION_BITS]);
+        let mut shortest = u32::MAX;
+        for life in 0..100_000u32 {
+            state = state.next_life(Order::HUGE);
+            let seen = &mut last_seen[state.generation() as usize % (1 << leaf_bits::LOW_GENERATION_BITS)];
+            shortest = shortest.min(seen.replace(life).map_or(u32::MAX, |before| life - before));
+        }
+        assert_eq!(shortest, 4096);
     }
 
     #[test]
@@ -171,17 +189,17 @@ mod tests {
         let offset = Offset::new(123).unwrap();
         let orders = || (0..=MAX_DIRECT_ORDER.min(MAX_ORDER)).map(|order| Order::new(order).unwrap());
         for (named, order) in orders().flat_map(|a| orders().map(move |b| (a, b))) {
-            let state = State::from_bits(41 << leaf_bits::GENERATION_SHIFT).next_life(order);
-            for generation in [0, 41, 42, 43] {
+            let state = State::from_bits(0x1041 << leaf_bits::GENERATION_SHIFT).next_life(order);
+            for generation in [0, 0x1041, 0x1042, 0x1043] {
                 let leaf = SoftLeaf::direct(offset, named, generation, Access::Write).with_young(true);
-                assert_eq!(state.is_named_by(leaf), named == order && generation == 42);
-                assert!(!state.retired().is_named_by(leaf));
+                assert_eq!(state.is_named_by_direct(leaf), named == order && generation == 0x1042);
+                assert_eq!(state.is_named_by(leaf), named == order && generation == 0x1042);
+                assert!(!state.retired().is_named_by_direct(leaf) && !state.retired().is_named_by(leaf));
             }
         }
-        assert!(
-            (0..MAX_ORDER)
-                .all(|order| !State::from_bits(0).next_life(Order::new(order).unwrap()).is_named_by(SoftLeaf::NONE))
-        );
+        for order in (0..=MAX_ORDER).filter_map(Order::new) {
+            assert!(!State::from_bits(0).next_life(order).is_named_by_direct(SoftLeaf::NONE));
+        }
     }
 
     #[test]
@@ -189,7 +207,7 @@ mod tests {
         for order in 0..=MAX_ORDER {
             let order = Order::new(order).unwrap();
             let state = State::from_bits(u64::MAX).next_life(order);
-            assert_eq!((state.order(), state.count(), state.maps(), state.generation()), (order, 1, 0, 2));
+            assert_eq!((state.order(), state.count(), state.maps(), state.generation()), (order, 1, 0, 0x1000));
             assert!(state.is_live());
         }
     }

@@ -19,7 +19,7 @@ use crate::sync::{
     AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
 };
-use crate::words::{Offset, Order};
+use crate::words::{Offset, Order, SoftLeaf};
 
 /// Bytes of page metadata that one populate covers with base pages: a section of 4,096 pages (16 MiB of 4 KiB pages).
 const SECTION_BYTES: usize = 64 << 10;
@@ -77,6 +77,15 @@ impl SectionMap {
     #[inline]
     pub(crate) fn at(&self, place: Place) -> Option<&Page> {
         if place.order.is_whole_block() { self.blocks.get(block_of(place.head.get())) } else { self.small(place.head) }
+    }
+
+    /// The folio that `leaf` names, by the order in it: one load.
+    pub(crate) fn find_named(&self, leaf: SoftLeaf) -> Option<(Place, &Page, State)> {
+        let (offset, order) = (leaf.offset()?, leaf.order());
+        let place = Place { head: Offset::from_low_bits(order.align_down(offset.get())), order };
+        let page = self.at(place)?;
+        let state = page.state();
+        state.is_named_by(leaf).then_some((place, page, state))
     }
 
     /// The live folio that `offset`, head or tail, belongs to.

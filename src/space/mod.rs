@@ -18,8 +18,8 @@ use crate::device::{Device, DeviceConfig, DeviceTable, Entry};
 use crate::error::{RegisterError, SpaceError, TakeError};
 use crate::folio::{Folio, FolioWord, PageRef};
 use crate::free_map::Blocks;
-use crate::section_map::{Place, SectionMap};
-use crate::words::{Offset, Order, SoftLeaf};
+use crate::section_map::SectionMap;
+use crate::words::{Offset, SoftLeaf};
 
 /// How many lookups [`Space::lookup_many`] has under way at once.
 const LOOKUPS_AT_ONCE: usize = 32;
@@ -90,28 +90,28 @@ impl Space {
     /// Finds the page that `leaf` names, head or tail, at the cost of an array index or little more.
     ///
     /// Takes no lock, guard or reference and writes nothing: the result is good while the caller keeps the leaf from
-    /// being cleared, as the page-table lock does; to keep it longer, see [`PageRef::try_get`]. Wait-free: one load for
-    /// the head of a folio below order 9, one more for a block word otherwise (and up to nine in a block of mixed
-    /// orders).
+    /// being cleared, as the page-table lock does; to keep it longer, see [`PageRef::try_get`]. Wait-free: one load,
+    /// whatever the folio's order is and whichever of its pages the leaf names.
     ///
     /// `None` for a leaf of another kind, for an offset that nothing lives at, and for a stale leaf, whose folio was
-    /// freed, whether or not the offset was allocated again: its generation repeats only after 32,766
-    /// allocations at the same place.
+    /// freed, whether or not the offset was allocated again: its generation repeats only after 24,576
+    /// allocations at the same place (4,096 for a leaf of a tail or of a folio of order 8 and more).
     #[inline]
     pub fn lookup(&self, leaf: SoftLeaf) -> Option<PageRef<'_>> {
         // One way out for a hit and one for everything else: so the hit is a run of predicted branches, and what the
         // caller reads next does not wait for the state word that is compared here.
         if leaf.is_direct() {
             if let Some(page) = self.sections.small(Offset::from_low_bits(leaf.bits())) {
-                if page.state().is_named_by(leaf) {
+                if page.state().is_named_by_direct(leaf) {
                     return Some(PageRef::new(self, FolioWord::of_direct_leaf(leaf)));
                 }
             }
         }
-        self.find_by_block(leaf).map(|word| PageRef::new(self, word))
+        self.find_named(leaf).map(|word| PageRef::new(self, word))
     }
 
-    /// Finds the page at `offset`, if a folio lives there. As [`Space::lookup`], without a generation to be stale.
+    /// Finds the page at `offset`, if a folio lives there. As [`Space::lookup`], without a generation to be stale; one
+    /// more load, of the word that says which order the block serves, or up to nine in a block of mixed orders.
     pub fn page(&self, offset: Offset) -> Option<PageRef<'_>> {
         let (place, state) = self.sections.find(offset)?;
         Some(PageRef::new(self, FolioWord::of_page(offset, place, state)))
@@ -135,10 +135,10 @@ impl Space {
             }
             for ((leaf, state), page) in leaves.iter().zip(&states).zip(pages) {
                 *page = match state {
-                    Some(state) if state.is_named_by(*leaf) => {
+                    Some(state) if state.is_named_by_direct(*leaf) => {
                         Some(PageRef::new(self, FolioWord::of_direct_leaf(*leaf)))
                     }
-                    _ => self.find_by_block(*leaf).map(|word| PageRef::new(self, word)),
+                    _ => self.find_named(*leaf).map(|word| PageRef::new(self, word)),
                 };
             }
         }
@@ -163,19 +163,12 @@ impl Space {
             return Err(TakeError::OutOfRange { offset: offset.get(), max_pages: self.max_pages });
         }
         let stale = TakeError::Stale { offset: offset.get() };
-        let place = if leaf.is_direct() {
-            Place { head: offset, order: Order::ZERO }
-        } else {
-            self.sections.find(offset).ok_or(stale)?.0
-        };
-        let record = self.sections.at(place).ok_or(stale)?;
-        match record.unmap(leaf.generation()) {
-            Ok(state) => {
-                let place = Place { head: place.head, order: state.order() };
-                Ok(Folio::from_owned(self, FolioWord::new(place, state)))
-            }
-            Err(state) if state.is_life(leaf.generation()) => {
-                Err(TakeError::NotMapped { offset: offset.get(), refs: state.count() })
+        let (place, record, state) = self.sections.find_named(leaf).ok_or(stale)?;
+        // By the whole generation, of which the leaf may hold only a part.
+        match record.unmap(state.generation()) {
+            Ok(state) => Ok(Folio::from_owned(self, FolioWord::new(place, state))),
+            Err(now) if now.is_life(state.generation()) => {
+                Err(TakeError::NotMapped { offset: offset.get(), refs: now.count() })
             }
             Err(_) => Err(stale),
         }
@@ -201,15 +194,14 @@ impl Space {
         validate::validate(self)
     }
 
-    /// The way by the block word: large folios, tails, migration entries; and what is stale or no device leaf at all.
+    /// The way for all other leaves: large folios, tails, migration entries; and what is stale or no device leaf at all.
     ///
     /// Returns the word alone, one register: a pair would be joined with the hit's as a pair, and then nothing that is
     /// known of the hit is known behind the join.
     #[inline(never)]
-    fn find_by_block(&self, leaf: SoftLeaf) -> Option<FolioWord> {
-        let offset = leaf.offset()?;
-        let (place, state) = self.sections.find(offset)?;
-        state.is_life(leaf.generation()).then(|| FolioWord::of_page(offset, place, state))
+    fn find_named(&self, leaf: SoftLeaf) -> Option<FolioWord> {
+        let (place, _, state) = self.sections.find_named(leaf)?;
+        Some(FolioWord::of_page(Offset::from_low_bits(leaf.bits()), place, state))
     }
 
     pub(crate) fn sections(&self) -> &SectionMap {

@@ -166,7 +166,7 @@ impl fmt::Display for SpaceReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} of {} registered pages in use, {} free (largest folio {}, {:.1} % of it no use to order 9)",
+            "{} of {} registered pages in use; {} free, the largest folio {}, {:.1} % of them in runs below order 9",
             self.live_pages,
             self.registered_pages,
             self.free_pages,

@@ -5,6 +5,7 @@
 
 use core::fmt;
 
+use crate::geometry::MAX_ORDER;
 use crate::words::{Offset, Order, Pfn};
 
 /// Where each field of a [`SoftLeaf`] lies. The state word of a page has its live bit, its generation and the low bits
@@ -22,22 +23,39 @@ pub(crate) mod bits {
     /// In a direct word, whether it allows writing.
     pub(crate) const WRITE: u64 = 1 << 44;
     pub(crate) const ORDER_SHIFT: u32 = 45;
+    /// Bits of an order that a direct word has room for: all that it needs.
     pub(crate) const ORDER_BITS: u32 = 3;
-    /// In a direct word, the folio's order.
     pub(crate) const ORDER: u64 = ((1 << ORDER_BITS) - 1) << ORDER_SHIFT;
-    pub(crate) const KIND_SHIFT: u32 = 44;
-    /// In any other word, the kind.
-    pub(crate) const KIND: u64 = 7 << KIND_SHIFT;
-    /// In any other word, whether the payload is an offset.
-    pub(crate) const DEVICE: u64 = 1 << 47;
     pub(crate) const GENERATION_SHIFT: u32 = 48;
     pub(crate) const GENERATION_BITS: u32 = 15;
     pub(crate) const GENERATION: u64 = ((1 << GENERATION_BITS) - 1) << GENERATION_SHIFT;
     pub(crate) const DIRECT: u64 = 1 << 63;
 
-    /// Generations are `1..=LAST_GENERATION`. No folio ever has 0 or all ones, so words with these name nothing: above
-    /// all a tagged offset, a lone direct bit, and all ones are no leaves.
-    pub(crate) const LAST_GENERATION: u64 = (1 << GENERATION_BITS) - 2;
+    // In any other word:
+    pub(crate) const TAG_SHIFT: u32 = 44;
+    /// The kind and, in a device word, the upper part of the order.
+    pub(crate) const TAG: u64 = 15 << TAG_SHIFT;
+    /// In a device word, the lower part of the order; in a host word, the kind.
+    pub(crate) const LOW_SHIFT: u32 = 48;
+    pub(crate) const LOW: u64 = 7 << LOW_SHIFT;
+    pub(crate) const LOW_GENERATION_SHIFT: u32 = 51;
+    /// In a device word, as much of the generation as is left room for.
+    pub(crate) const LOW_GENERATION_BITS: u32 = 12;
+    pub(crate) const LOW_GENERATION: u64 = ((1 << LOW_GENERATION_BITS) - 1) << LOW_GENERATION_SHIFT;
+
+    /// The generations that folios have. Their upper three bits are neither all clear nor all set, so that a tagged
+    /// offset, a lone direct bit and all ones are no leaves; and what a device word has of them takes each of its values
+    /// in turn.
+    const GENERATIONS: core::ops::RangeInclusive<u64> = 1 << LOW_GENERATION_BITS..=(7 << LOW_GENERATION_BITS) - 1;
+
+    pub(crate) const fn is_generation(generation: u64) -> bool {
+        *GENERATIONS.start() <= generation && generation <= *GENERATIONS.end()
+    }
+
+    /// The generation after `generation`, which may also be 0: of a place where nothing was allocated yet.
+    pub(crate) const fn next_generation(generation: u64) -> u64 {
+        if is_generation(generation + 1) { generation + 1 } else { *GENERATIONS.start() }
+    }
 
     /// Checks that `fields` do not overlap and leave no bit out.
     #[allow(dead_code, reason = "used in constants, which Rust 1.85 does not count")]
@@ -53,24 +71,32 @@ pub(crate) mod bits {
 
     const _: () =
         assert_partition(&[PAYLOAD, YOUNG, DIRTY, SOFT_DIRTY, WRITE_PROTECT, WRITE, ORDER, GENERATION, DIRECT]);
-    const _: () = assert_partition(&[PAYLOAD, MARKS, KIND, DEVICE, GENERATION, DIRECT]);
+    const _: () = assert_partition(&[PAYLOAD, MARKS, TAG, LOW, LOW_GENERATION, DIRECT]);
     const _: () = assert!(GENERATION_SHIFT + GENERATION_BITS == 63, "the direct bit is next to the generation");
     const _: () = assert!(ORDER_SHIFT + ORDER_BITS == GENERATION_SHIFT, "the order is next to the generation");
-    const _: () = assert!(GENERATION_BITS >= 12, "a stale leaf must stay stale for thousands of reuses");
+    const _: () = assert!(LOW_GENERATION_BITS >= 12, "a stale leaf must stay stale for thousands of reuses");
 }
 
-/// The largest order that a direct word can name.
-pub(crate) const MAX_DIRECT_ORDER: u8 = (1 << bits::ORDER_BITS) - 1;
+/// The largest order that a direct word names: it fits the field, and such a folio's metadata lies at its head's place.
+pub(crate) const MAX_DIRECT_ORDER: u8 = {
+    let fits = (1 << bits::ORDER_BITS) - 1;
+    if fits < Order::HUGE.get() { fits } else { Order::HUGE.get() - 1 }
+};
 
-// Kinds of a device word (not direct, DEVICE set, payload an offset).
+/// The tag of a host word. Those above are device words: `1 + 3 * kind + order / 8`.
+const HOST: u64 = 0;
+// Kinds of a device word.
 const PRIVATE_READ: u64 = 0;
 const PRIVATE_WRITE: u64 = 1;
 const DEVICE_MIGRATION: u64 = 2; // ..=4, in the order of `MigrationAccess`
-// Kinds of a host word (not direct, DEVICE clear, payload a pfn). Kind 0 is `NONE` and nothing else.
+// Kinds of a host word. Kind 0 is `NONE` and nothing else.
 const PRESENT_READ: u64 = 1;
 const PRESENT_WRITE: u64 = 2;
 const EXCLUSIVE: u64 = 3;
 const HOST_MIGRATION: u64 = 4; // ..=6, in the order of `MigrationAccess`
+
+const _: () = assert!(1 + 3 * (DEVICE_MIGRATION + 2) + 2 == bits::TAG >> bits::TAG_SHIFT, "the tags are used up");
+const _: () = assert!(MAX_ORDER < 3 * 8, "an order has an upper part below 3");
 
 /// What a mapping allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -112,23 +138,28 @@ pub enum LeafKind {
 
 /// A leaf page-table word.
 ///
-/// | bits   | field         | in a direct word              | in a device word                                           | in a host word |
-/// |--------|---------------|-------------------------------|------------------------------------------------------------|----------------|
-/// | 0..40  | payload       | the [`Offset`]                | the [`Offset`]                                             | the [`Pfn`]    |
-/// | 40     | young         | touched since it was cleared  | the same                                                   | the same       |
-/// | 41     | dirty         | written since it was cleared  | the same                                                   | the same       |
-/// | 42     | soft-dirty    | rides along on every rewrite  | the same                                                   | the same       |
-/// | 43     | write-protect | the same (userfaultfd's mark) | the same                                                   | the same       |
-/// | 44     | write, kind   | whether it allows writing     | private read, write; migration read, read-exclusive, write | present read, write; exclusive; migration |
-/// | 45..47 | order, kind   | of the folio, `0..=7`         | (kind goes on)                                             | (kind goes on) |
-/// | 47     | order, device | (order goes on)               | 1                                                          | 0              |
-/// | 48..63 | generation    | of the folio, `1..=32766`     | of the folio, `1..=32766`                                  | 0              |
-/// | 63     | direct        | 1                             | 0                                                          | 0              |
+/// | bits   | in a direct word                       | in a device word                     | in a host word      |
+/// |--------|----------------------------------------|--------------------------------------|---------------------|
+/// | 0..40  | the [`Offset`]                         | the [`Offset`]                       | the [`Pfn`]         |
+/// | 40     | young: touched since it was cleared    | the same                             | the same            |
+/// | 41     | dirty: written since it was cleared    | the same                             | the same            |
+/// | 42     | soft-dirty: rides along                | the same                             | the same            |
+/// | 43     | write-protect (userfaultfd's): rides along | the same                         | the same            |
+/// | 44..48 | 44: whether it allows writing; 45..48: the folio's order, 0 to 7 | tag: 1 + 3 * kind + order / 8 | tag: 0 |
+/// | 48..51 | 48..63: the folio's generation | order modulo 8                  | kind                |
+/// | 51..63 | (generation goes on)                   | the folio's generation, modulo 4,096 | 0                   |
+/// | 63     | 1                                      | 0                                    | 0                   |
+///
+/// Device kinds: private read 0, private write 1, migration read 2, read-exclusive 3, write 4. Host kinds: none 0 (the
+/// whole word is 0), present read 1, present write 2, exclusive 3, migration read 4, read-exclusive 5, write 6.
 ///
 /// A **direct** word is a device-private leaf whose offset heads a folio of order 7 or less, which is nearly every leaf:
-/// its page's metadata is found by the offset alone, and one sign test tells it from all others. A device word is any
-/// other that names an offset (tails, larger folios, migration entries). All zero is [`SoftLeaf::NONE`]. A pattern that
-/// fits none of this is [`LeafKind::Unknown`] and names nothing.
+/// its page's metadata lies at the offset itself, and one sign test tells it from all others. A device word is any
+/// other that names an offset (tails, larger folios, migration entries). A pattern that fits none of this is
+/// [`LeafKind::Unknown`] and names nothing.
+///
+/// Every word that names an offset carries its folio's order and generation, so that it leads to one place in the
+/// metadata, and to one life of the folio there.
 ///
 /// A device-private leaf made by [`Folio::into_leaf`](crate::Folio::into_leaf) **owns a reference** of its folio, until
 /// [`Space::take`](crate::Space::take) moves it back into a handle. The word itself is plain bits and can be copied;
@@ -157,33 +188,27 @@ impl SoftLeaf {
 
     /// The leaf of a mapped host page.
     pub const fn present(pfn: Pfn, access: Access) -> SoftLeaf {
-        let kind = match access {
-            Access::Read => PRESENT_READ,
-            Access::Write => PRESENT_WRITE,
-        };
-        SoftLeaf(pfn.get() | kind << bits::KIND_SHIFT)
+        SoftLeaf::host(pfn, PRESENT_READ + access as u64)
     }
 
     /// The leaf of a host page that a device has for itself.
     pub const fn exclusive(pfn: Pfn) -> SoftLeaf {
-        SoftLeaf(pfn.get() | EXCLUSIVE << bits::KIND_SHIFT)
+        SoftLeaf::host(pfn, EXCLUSIVE)
     }
 
     /// The migration entry for the page that this leaf names, with its target, generation and marks, or `None` for
     /// a leaf that names no page that could move.
     pub const fn to_migration(self, access: MigrationAccess) -> Option<SoftLeaf> {
-        let first = match self.kind() {
-            // A migration entry is not direct: it finds its folio's order by itself.
-            LeafKind::DevicePrivate(_) => {
-                let kept = bits::PAYLOAD | bits::MARKS | bits::GENERATION;
-                return Some(SoftLeaf(self.0 & kept | bits::DEVICE).with_kind(DEVICE_MIGRATION + access as u64));
+        let marks = self.0 & bits::MARKS;
+        let moving = match (self.kind(), self.offset(), self.pfn()) {
+            (LeafKind::DeviceExclusive, ..) => return None,
+            (_, Some(offset), _) => {
+                SoftLeaf::device(offset, self.order(), self.generation(), DEVICE_MIGRATION + access as u64)
             }
-            LeafKind::Present(_) => HOST_MIGRATION,
-            LeafKind::Migration(_) if self.0 & bits::DEVICE != 0 => DEVICE_MIGRATION,
-            LeafKind::Migration(_) => HOST_MIGRATION,
-            _ => return None,
+            (_, None, Some(pfn)) => SoftLeaf::host(pfn, HOST_MIGRATION + access as u64),
+            (_, None, None) => return None,
         };
-        Some(self.with_kind(first + access as u64))
+        Some(SoftLeaf(moving.0 | marks))
     }
 
     /// The leaf of `offset`, the head of a folio of that order (7 or less) and generation.
@@ -199,14 +224,24 @@ impl SoftLeaf {
         )
     }
 
-    /// The leaf of `offset`, any page of a folio of that generation.
+    /// The leaf of `offset`, any page of a folio of that order and generation.
     #[inline]
-    pub(crate) const fn device_private(offset: Offset, generation: u64, access: Access) -> SoftLeaf {
-        let kind = match access {
-            Access::Read => PRIVATE_READ,
-            Access::Write => PRIVATE_WRITE,
-        };
-        SoftLeaf(offset.get() | kind << bits::KIND_SHIFT | bits::DEVICE | generation << bits::GENERATION_SHIFT)
+    pub(crate) const fn device_private(offset: Offset, order: Order, generation: u64, access: Access) -> SoftLeaf {
+        SoftLeaf::device(offset, order, generation, PRIVATE_READ + access as u64)
+    }
+
+    const fn device(offset: Offset, order: Order, generation: u64, kind: u64) -> SoftLeaf {
+        let order = order.get() as u64;
+        SoftLeaf(
+            offset.get()
+                | (1 + 3 * kind + order / 8) << bits::TAG_SHIFT
+                | (order % 8) << bits::LOW_SHIFT
+                | generation << bits::LOW_GENERATION_SHIFT & bits::LOW_GENERATION,
+        )
+    }
+
+    const fn host(pfn: Pfn, kind: u64) -> SoftLeaf {
+        SoftLeaf(pfn.get() | HOST << bits::TAG_SHIFT | kind << bits::LOW_SHIFT)
     }
 
     /// Whether the metadata of the leaf's folio lies at the leaf's own offset.
@@ -215,41 +250,78 @@ impl SoftLeaf {
         self.0 & bits::DIRECT != 0
     }
 
-    /// The generation, of a direct or device word.
-    pub(crate) const fn generation(self) -> u64 {
-        (self.0 & bits::GENERATION) >> bits::GENERATION_SHIFT
+    /// The generation that a word which names an offset has room for: of a device word, modulo 2^12.
+    const fn generation(self) -> u64 {
+        if self.is_direct() {
+            (self.0 & bits::GENERATION) >> bits::GENERATION_SHIFT
+        } else {
+            (self.0 & bits::LOW_GENERATION) >> bits::LOW_GENERATION_SHIFT
+        }
+    }
+
+    /// Whether a folio of this generation is of the generation that the leaf, which names an offset, names.
+    pub(crate) const fn has_generation(self, generation: u64) -> bool {
+        let room = if self.is_direct() { bits::GENERATION_BITS } else { bits::LOW_GENERATION_BITS };
+        (self.generation() ^ generation) & ((1 << room) - 1) == 0
+    }
+
+    /// The order of the folio that the leaf, which names an offset, names.
+    pub(crate) const fn order(self) -> Order {
+        match Order::new(self.order_bits()) {
+            Some(order) => order,
+            // `kind` calls such a word unknown.
+            None => Order::MAX,
+        }
+    }
+
+    const fn order_bits(self) -> u8 {
+        if self.is_direct() {
+            ((self.0 & bits::ORDER) >> bits::ORDER_SHIFT) as u8
+        } else {
+            let upper = (self.tag() + 2) % 3;
+            (upper * 8 + self.low()) as u8
+        }
+    }
+
+    /// Whether the offset heads a folio of an order that direct words have.
+    const fn could_be_direct(self) -> bool {
+        self.order_bits() <= MAX_DIRECT_ORDER && self.0 & ((1 << self.order_bits()) - 1) == 0
+    }
+
+    const fn tag(self) -> u64 {
+        (self.0 & bits::TAG) >> bits::TAG_SHIFT
+    }
+
+    const fn low(self) -> u64 {
+        (self.0 & bits::LOW) >> bits::LOW_SHIFT
     }
 
     /// What the leaf is. Never panics: bits that mean nothing are [`LeafKind::Unknown`].
     pub const fn kind(self) -> LeafKind {
-        let generation = self.generation();
-        let names_life = generation >= 1 && generation <= bits::LAST_GENERATION;
         if self.is_direct() {
-            if !names_life {
+            if !bits::is_generation(self.generation()) || !self.could_be_direct() {
                 return LeafKind::Unknown;
             }
             let write = self.0 & bits::WRITE != 0;
             return LeafKind::DevicePrivate(if write { Access::Write } else { Access::Read });
         }
-        let kind = (self.0 & bits::KIND) >> bits::KIND_SHIFT;
-        if self.0 & bits::DEVICE != 0 {
-            return match kind {
-                _ if !names_life => LeafKind::Unknown,
+        if self.tag() != HOST {
+            return match (self.tag() - 1) / 3 {
+                _ if self.order_bits() > MAX_ORDER => LeafKind::Unknown,
+                // The head of such a folio has a direct word, and no other.
+                PRIVATE_READ | PRIVATE_WRITE if self.could_be_direct() => LeafKind::Unknown,
                 PRIVATE_READ => LeafKind::DevicePrivate(Access::Read),
                 PRIVATE_WRITE => LeafKind::DevicePrivate(Access::Write),
-                2..=4 => LeafKind::Migration(Self::migration_access(kind - DEVICE_MIGRATION)),
-                _ => LeafKind::Unknown,
+                kind => LeafKind::Migration(Self::migration_access(kind - DEVICE_MIGRATION)),
             };
         }
-        if generation != 0 {
-            return LeafKind::Unknown;
-        }
-        match kind {
+        match self.low() {
+            _ if self.0 & bits::LOW_GENERATION != 0 => LeafKind::Unknown,
             0 if self.0 == 0 => LeafKind::None,
             PRESENT_READ => LeafKind::Present(Access::Read),
             PRESENT_WRITE => LeafKind::Present(Access::Write),
             EXCLUSIVE => LeafKind::DeviceExclusive,
-            4..=6 => LeafKind::Migration(Self::migration_access(kind - HOST_MIGRATION)),
+            kind @ HOST_MIGRATION..=6 => LeafKind::Migration(Self::migration_access(kind - HOST_MIGRATION)),
             _ => LeafKind::Unknown,
         }
     }
@@ -257,8 +329,9 @@ impl SoftLeaf {
     /// The offset of the device page that the leaf names; `None` for every other kind.
     pub const fn offset(self) -> Option<Offset> {
         match self.kind() {
-            LeafKind::DevicePrivate(_) => Some(Offset::from_low_bits(self.0)),
-            LeafKind::Migration(_) if self.0 & bits::DEVICE != 0 => Some(Offset::from_low_bits(self.0)),
+            LeafKind::DevicePrivate(_) | LeafKind::Migration(_) if self.names_offset() => {
+                Some(Offset::from_low_bits(self.0))
+            }
             _ => None,
         }
     }
@@ -266,27 +339,32 @@ impl SoftLeaf {
     /// The number of the host page that the leaf names; `None` for every other kind.
     pub const fn pfn(self) -> Option<Pfn> {
         match self.kind() {
-            LeafKind::Present(_) | LeafKind::DeviceExclusive | LeafKind::Migration(_) if self.0 & bits::DEVICE == 0 => {
+            LeafKind::Present(_) | LeafKind::DeviceExclusive | LeafKind::Migration(_) if !self.names_offset() => {
                 Pfn::new(self.0 & bits::PAYLOAD)
             }
             _ => None,
         }
     }
 
+    /// Whether the payload is an offset, in a word that is not unknown.
+    const fn names_offset(self) -> bool {
+        self.is_direct() || self.tag() != HOST
+    }
+
     /// The same page with this access: what `mprotect` and `fork` do to an entry. The target, its generation and the
     /// marks never change; a kind that has no access is returned as it is.
     #[inline]
     pub const fn with_access(self, access: Access) -> SoftLeaf {
-        let write = matches!(access, Access::Write) as u64;
+        let write = access as u64;
         match self.kind() {
             LeafKind::DevicePrivate(_) if self.is_direct() => {
-                SoftLeaf(self.0 & !bits::WRITE | write << bits::KIND_SHIFT)
+                SoftLeaf(self.0 & !bits::WRITE | write << bits::WRITE.trailing_zeros())
             }
-            LeafKind::DevicePrivate(_) => self.with_kind(PRIVATE_READ + write),
-            LeafKind::Present(_) => self.with_kind(PRESENT_READ + write),
-            // Both migration rows run read, read-exclusive, write.
-            LeafKind::Migration(_) if self.0 & bits::DEVICE != 0 => self.with_kind(DEVICE_MIGRATION + 2 * write),
-            LeafKind::Migration(_) => self.with_kind(HOST_MIGRATION + 2 * write),
+            LeafKind::DevicePrivate(_) => self.with_device_kind(PRIVATE_READ + write),
+            LeafKind::Present(_) => self.with_host_kind(PRESENT_READ + write),
+            // Both rows of migration kinds run read, read-exclusive, write.
+            LeafKind::Migration(_) if self.names_offset() => self.with_device_kind(DEVICE_MIGRATION + 2 * write),
+            LeafKind::Migration(_) => self.with_host_kind(HOST_MIGRATION + 2 * write),
             _ => self,
         }
     }
@@ -323,9 +401,13 @@ impl SoftLeaf {
         }
     }
 
-    /// The same with another kind; not for direct words, which have none.
-    const fn with_kind(self, kind: u64) -> SoftLeaf {
-        SoftLeaf(self.0 & !bits::KIND | kind << bits::KIND_SHIFT)
+    const fn with_device_kind(self, kind: u64) -> SoftLeaf {
+        let upper = (self.tag() + 2) % 3;
+        SoftLeaf(self.0 & !bits::TAG | (1 + 3 * kind + upper) << bits::TAG_SHIFT)
+    }
+
+    const fn with_host_kind(self, kind: u64) -> SoftLeaf {
+        SoftLeaf(self.0 & !bits::LOW | kind << bits::LOW_SHIFT)
     }
 
     const fn migration_access(index: u64) -> MigrationAccess {

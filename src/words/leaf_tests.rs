@@ -1,7 +1,7 @@
 use super::*;
 
 const OFFSETS: [u64; 6] = [0, 1, 511, 1 << 20, (1 << 39) + 5, (1 << 40) - 1];
-const GENERATIONS: [u64; 4] = [1, 2, 0x5a5a, bits::LAST_GENERATION];
+const GENERATIONS: [u64; 4] = [0x1000, 0x1001, 0x5a5a, 0x6fff];
 const ACCESSES: [Access; 2] = [Access::Read, Access::Write];
 const MOVES: [MigrationAccess; 3] = [MigrationAccess::Read, MigrationAccess::ReadExclusive, MigrationAccess::Write];
 
@@ -21,14 +21,19 @@ fn leaves() -> Vec<(SoftLeaf, LeafKind, u64)> {
                 all.push((present.to_migration(moving).unwrap(), LeafKind::Migration(moving), payload));
             }
             for generation in GENERATIONS {
-                let direct = (0..=MAX_DIRECT_ORDER)
-                    .filter_map(Order::new)
-                    .map(|order| SoftLeaf::direct(offset, order, generation, access));
-                for leaf in direct.chain([SoftLeaf::device_private(offset, generation, access)]) {
-                    assert_eq!(leaf.generation(), generation);
+                for order in (0..=MAX_ORDER).filter_map(Order::new) {
+                    let leaf = if order.get() <= MAX_DIRECT_ORDER && order.align_down(payload) == payload {
+                        SoftLeaf::direct(offset, order, generation, access)
+                    } else {
+                        SoftLeaf::device_private(offset, order, generation, access)
+                    };
+                    assert!(leaf.has_generation(generation) && leaf.order() == order);
+                    assert!(!leaf.has_generation(generation + 1) && !leaf.has_generation(generation ^ 0x800));
                     all.push((leaf, LeafKind::DevicePrivate(access), payload));
                     for moving in MOVES {
-                        all.push((leaf.to_migration(moving).unwrap(), LeafKind::Migration(moving), payload));
+                        let entry = leaf.to_migration(moving).unwrap();
+                        assert!(entry.has_generation(generation) && entry.order() == order);
+                        all.push((entry, LeafKind::Migration(moving), payload));
                     }
                 }
             }
@@ -43,7 +48,7 @@ fn what_was_encoded_is_decoded() {
     for (leaf, kind, payload) in leaves() {
         assert_eq!(leaf.kind(), kind);
         let (offset, pfn) = (leaf.offset().map(Offset::get), leaf.pfn().map(Pfn::get));
-        let on_device = leaf.is_direct() || leaf.bits() & bits::DEVICE != 0;
+        let on_device = leaf.names_offset();
         assert_eq!((offset, pfn), if on_device { (Some(payload), None) } else { (None, Some(payload)) });
         assert_eq!(SoftLeaf::from_bits(leaf.bits()), leaf);
     }
@@ -81,11 +86,12 @@ fn no_bit_pattern_panics_or_names_two_things() {
 fn a_change_of_access_or_mark_never_changes_the_target() {
     for upper in every_upper_half() {
         let leaf = SoftLeaf::from_bits(upper | 0x12_3456_789a);
-        let order_or_device = if leaf.is_direct() { bits::ORDER } else { bits::DEVICE };
-        let beyond_kind = bits::PAYLOAD | bits::DIRECT | order_or_device | bits::GENERATION;
+        let target =
+            |leaf: SoftLeaf| (leaf.offset(), leaf.pfn(), leaf.offset().map(|_| (leaf.order(), leaf.generation())));
         for access in ACCESSES {
             let changed = leaf.with_access(access);
-            assert_eq!(changed.bits() & (beyond_kind | bits::MARKS), leaf.bits() & (beyond_kind | bits::MARKS));
+            assert_eq!(target(changed), target(leaf));
+            assert_eq!(changed.bits() & bits::MARKS, leaf.bits() & bits::MARKS);
             match (leaf.kind(), changed.kind()) {
                 (LeafKind::DevicePrivate(_), LeafKind::DevicePrivate(now)) => assert_eq!(now, access),
                 (LeafKind::Present(_), LeafKind::Present(now)) => assert_eq!(now, access),
@@ -97,7 +103,7 @@ fn a_change_of_access_or_mark_never_changes_the_target() {
         }
         for marked in [leaf.with_young(true).with_dirty(true), leaf.with_young(false).with_dirty(false)] {
             assert_eq!(marked.kind(), leaf.kind());
-            assert_eq!(marked.bits() & beyond_kind, leaf.bits() & beyond_kind);
+            assert_eq!(target(marked), target(leaf));
         }
     }
 }
@@ -119,7 +125,7 @@ fn marks_are_what_was_set() {
 fn only_a_page_that_can_move_has_a_migration_entry() {
     assert_eq!(SoftLeaf::NONE.to_migration(MigrationAccess::Read), None);
     assert_eq!(SoftLeaf::exclusive(Pfn::new(3).unwrap()).to_migration(MigrationAccess::Write), None);
-    let unknown = SoftLeaf::from_bits(bits::DEVICE | bits::KIND | 5);
+    let unknown = SoftLeaf::from_bits(bits::LOW | 5);
     assert_eq!((unknown.kind(), unknown.to_migration(MigrationAccess::Write)), (LeafKind::Unknown, None));
 }
 
@@ -128,12 +134,12 @@ fn what_looks_like_garbage_is_unknown() {
     for payload in OFFSETS {
         let tagged = Offset::new(payload).unwrap().to_tagged();
         assert_eq!(SoftLeaf::from_bits(tagged).kind(), LeafKind::Unknown, "a tagged offset is no leaf");
-        assert_eq!(SoftLeaf::from_bits(!payload).offset(), None);
+        assert_eq!(SoftLeaf::from_bits(!payload).offset(), None, "ones above an offset");
     }
-    assert_eq!(SoftLeaf::from_bits(u64::MAX).kind(), LeafKind::Unknown);
-    for bit in 0..64 {
-        assert_eq!(SoftLeaf::from_bits(1 << bit).offset(), None, "bit {bit} alone names no offset");
-    }
+    assert_eq!(SoftLeaf::from_bits(u64::MAX).kind(), LeafKind::Unknown, "all ones");
+    assert_eq!(SoftLeaf::from_bits(1 << 63).kind(), LeafKind::Unknown, "a lone direct bit");
+    let unaligned = SoftLeaf::direct(Offset::new(1).unwrap(), Order::new(1).unwrap(), 0x1000, Access::Read);
+    assert_eq!(unaligned.kind(), LeafKind::Unknown, "no folio of order 1 has its head there");
 }
 
 #[test]

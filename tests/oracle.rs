@@ -1,0 +1,94 @@
+//! Random operations against an obviously right model: 10^6 of them with fixed seeds, in spaces so small that they are
+//! always nearly full, and property tests that shrink what they find.
+//!
+//! The operations, the model and the comparison are in `support`, which the fuzz target `ops` shares. One thread only;
+//! several threads are the business of `threads`.
+
+#[path = "support/rng.rs"]
+mod rng;
+mod support;
+
+use proptest::prelude::*;
+use rng::Rng;
+use support::ops::Op;
+use support::oracle::{MAX_OPS, Stats, run};
+
+/// Random bytes without end.
+fn random_bytes(seed: u64) -> impl Iterator<Item = u8> {
+    let mut rng = Rng::seeded(seed);
+    std::iter::repeat_with(move || rng.number().to_le_bytes()).flatten()
+}
+
+/// `runs` runs of as many operations as a run may have; what happened in all of them.
+fn runs(max_pages: u64, runs: u64) -> Stats {
+    let mut sum = Stats::default();
+    for seed in 0..runs {
+        let mut bytes = random_bytes(seed << 32 | max_pages);
+        let stats = run(max_pages, std::iter::from_fn(|| Op::decode(&mut bytes)).take(MAX_OPS));
+        sum.ops += stats.ops;
+        sum.allocated += stats.allocated;
+        sum.exhausted += stats.exhausted;
+        sum.fragmented += stats.fragmented;
+        sum.refused_many += stats.refused_many;
+        sum.found += stats.found;
+        sum.stale += stats.stale;
+        sum.double_takes += stats.double_takes;
+        sum.busy += stats.busy;
+        sum.unregistered += stats.unregistered;
+        sum.no_space += stats.no_space;
+    }
+    println!("{max_pages} pages: {sum:?}");
+    assert_eq!(sum.ops, runs * MAX_OPS as u64);
+    sum
+}
+
+/// Every kind of answer came up often, so that the comparison meant something.
+fn assert_eventful(stats: Stats) {
+    let Stats { ops, allocated, exhausted, fragmented, refused_many, found, stale, double_takes, .. } = stats;
+    let Stats { busy, unregistered, no_space, .. } = stats;
+    assert!(allocated > ops / 20, "{stats:?}");
+    for rare in [exhausted, fragmented, refused_many, found, stale, double_takes, busy, no_space] {
+        assert!(rare > ops / 1000, "{stats:?}");
+    }
+    assert!(unregistered > ops / 10_000, "{stats:?}");
+}
+
+#[test]
+fn one_block_agrees_with_the_model() {
+    assert_eventful(runs(512, 76));
+}
+
+#[test]
+fn four_blocks_agree_with_the_model() {
+    assert_eventful(runs(2048, 76));
+}
+
+#[test]
+fn sixteen_blocks_agree_with_the_model() {
+    assert_eventful(runs(16 * 512, 60));
+}
+
+#[test]
+fn an_odd_number_of_blocks_agrees_with_the_model() {
+    assert_eventful(runs(37 * 512 - 100, 32));
+}
+
+#[test]
+fn a_space_for_the_largest_order_agrees_with_the_model() {
+    let stats = runs((1 << 20) + 512, 8);
+    assert!(stats.allocated > stats.ops / 20 && stats.stale > stats.ops / 1000, "{stats:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Short programs of any bytes: what fails here is shrunk to the operations that it takes.
+    #[test]
+    fn any_program_agrees_with_the_model(
+        blocks in 1u64..20,
+        program in prop::collection::vec(any::<u8>(), 0..3000),
+    ) {
+        let mut bytes = [0, 200, 4, 0, 1].into_iter().chain(program);
+        run(blocks * 512, std::iter::from_fn(|| Op::decode(&mut bytes)));
+    }
+}
