@@ -15,6 +15,7 @@ mod imp {
     pub(crate) use core::sync::atomic::AtomicU8;
     pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
+    pub(crate) use crossbeam_utils::Backoff;
     pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
 
     /// Waits for a wake-up of `condvar`, no longer than `limit`; `true` if the time ran out.
@@ -50,7 +51,8 @@ mod imp {
     use core::time::Duration;
 
     pub(crate) use loom::sync::MutexGuard;
-    pub(crate) use loom::sync::atomic::Ordering;
+    // Pointers are published once and then only loaded; announcing these loads would only cost schedules.
+    pub(crate) use loom::sync::atomic::{AtomicPtr, Ordering};
 
     /// An atomic whose loads loom never forgets.
     ///
@@ -102,15 +104,16 @@ mod imp {
 
     announced!(AtomicI64: i64, AtomicU32: u32, AtomicU64: u64);
 
-    pub(crate) type AtomicPtr<T> = Announced<loom::sync::atomic::AtomicPtr<T>>;
+    /// Lets another thread go on: whoever waits in a model waits for that.
+    pub(crate) struct Backoff;
 
-    impl<T> AtomicPtr<T> {
-        pub(crate) fn new(pointer: *mut T) -> AtomicPtr<T> {
-            Announced::with(loom::sync::atomic::AtomicPtr::new(pointer))
+    impl Backoff {
+        pub(crate) fn new() -> Backoff {
+            Backoff
         }
 
-        pub(crate) fn load(&self, order: Ordering) -> *mut T {
-            self.announced().load(order)
+        pub(crate) fn snooze(&self) {
+            loom::thread::yield_now();
         }
     }
 

@@ -110,7 +110,9 @@ impl<'s> Folio<'s> {
     /// Moves the handle's reference into a leaf word, young and dirty clear.
     ///
     /// The leaf owns the reference until [`Space::take`] moves it back, whatever copies of the word are made. A leaf
-    /// that is lost keeps its folio alive for ever.
+    /// that is lost keeps its folio alive for ever. Pass it on as any other value: under a lock, or by a release store
+    /// and an acquire load; through relaxed ones, a `take` may come before the leaf's own reference is there for it, and
+    /// be refused.
     #[inline]
     pub fn into_leaf(self, access: Access) -> SoftLeaf {
         self.record().map();
@@ -128,9 +130,22 @@ impl<'s> Folio<'s> {
 /// The metadata of the folio that `word` names.
 #[inline(always)]
 fn record(space: &Space, word: FolioWord) -> &Page {
-    // With the direct bit, the place is known without the order, so that the load waits for nothing.
-    let page = if word.is_direct() { space.sections().small(word.offset()) } else { space.sections().at(word.place()) };
-    match page {
+    match direct_record(space, word) {
+        Some(page) => page,
+        None => record_by_place(space, word),
+    }
+}
+
+/// The same for a word with the direct bit: the place is known without the order, so that the load waits for nothing.
+#[inline(always)]
+fn direct_record(space: &Space, word: FolioWord) -> Option<&Page> {
+    if word.is_direct() { space.sections().small(word.offset()) } else { None }
+}
+
+#[cold]
+#[inline(never)]
+fn record_by_place(space: &Space, word: FolioWord) -> &Page {
+    match space.sections().at(word.place()) {
         Some(page) => page,
         // A word is made from a record that was found, at the same place.
         None => unreachable!("a folio has no metadata"),

@@ -3,7 +3,7 @@
 
 use core::fmt;
 
-use super::{Folio, FolioWord, record};
+use super::{Folio, FolioWord, direct_record, record};
 use crate::device::Device;
 use crate::page::Page;
 use crate::section_map::Place;
@@ -14,7 +14,7 @@ use crate::words::{Offset, Order};
 ///
 /// What it says is true while something else keeps the folio alive, as the page-table lock does that keeps the leaf
 /// from being cleared. Without such a lock the folio may be freed at any moment, and its place be used by another:
-/// reading stays safe, but [`PageRef::refs`] and [`PageRef::private`] may then speak of the next owner's. Such a caller uses [`PageRef::try_get`] and then checks that the leaf is unchanged.
+/// reading stays safe, but [`PageRef::refs`] and [`PageRef::private`] may then speak of another owner's. Such a caller uses [`PageRef::try_get`] and then checks that the leaf is unchanged.
 #[derive(Clone, Copy)]
 pub struct PageRef<'s> {
     word: FolioWord,
@@ -63,6 +63,17 @@ impl<'s> PageRef<'s> {
     /// The driver's word of the folio.
     #[inline(always)]
     pub fn private(self) -> u64 {
+        // The value and not the record comes out of the other way: joined addresses would be computed apart from the
+        // load in both ways.
+        match direct_record(self.space, self.word) {
+            Some(page) => page.private(),
+            None => self.private_by_place(),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn private_by_place(self) -> u64 {
         self.record().private()
     }
 

@@ -7,20 +7,9 @@
 use crate::geometry::{PAGES_PER_BLOCK, PAGES_PER_WORD, WORD_SHIFT, WORDS_PER_BLOCK};
 use crate::sync::{
     AtomicU64,
-    Ordering::{AcqRel, Relaxed},
+    Ordering::{Acquire, Relaxed, Release},
 };
 use crate::words::Order;
-
-/// What became of one try to claim.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Attempt {
-    /// The run that starts at this page is the caller's.
-    Claimed(u64),
-    /// There is no such run here.
-    NoRoom,
-    /// Another thread was faster. What had been taken was given back, so searches must look again.
-    Undone,
-}
 
 /// All pages of a word taken.
 pub(crate) const FULL_WORD: u64 = u64::MAX >> (64 - PAGES_PER_WORD);
@@ -60,30 +49,30 @@ impl FreeBits {
         FreeBits { words: core::array::from_fn(|_| AtomicU64::new(0)) }
     }
 
-    /// Takes a free run of `order` (below 9), naturally aligned; pages are numbered from the block's first. Lock-free.
-    pub(crate) fn claim(&self, order: Order) -> Attempt {
+    /// Takes a free run of `order` (below 9), naturally aligned, and says at which page of the block it starts.
+    ///
+    /// Lock-free. `None` means that no such run was seen; another look may see one that was freed meanwhile.
+    pub(crate) fn claim(&self, order: Order) -> Option<u64> {
         let order = u32::from(order.get());
         let nr_words = 1 << order.saturating_sub(WORD_SHIFT);
-        for at in (0..WORDS_PER_BLOCK).step_by(nr_words) {
-            let attempt = if nr_words == 1 { self.claim_in_word(at, order) } else { self.claim_words(at, nr_words) };
-            if attempt != Attempt::NoRoom {
-                return attempt;
-            }
+        let mut starts = (0..WORDS_PER_BLOCK).step_by(nr_words);
+        if nr_words == 1 {
+            starts.find_map(|at| self.claim_in_word(at, order))
+        } else {
+            starts.find_map(|at| self.claim_words(at, nr_words))
         }
-        Attempt::NoRoom
     }
 
-    fn claim_in_word(&self, at: usize, order: u32) -> Attempt {
+    fn claim_in_word(&self, at: usize, order: u32) -> Option<u64> {
         let word = &self.words[at];
         // Relaxed: a guess that the exchange checks.
         let mut seen = word.load(Relaxed);
         loop {
-            let Some(bit) = free_run(seen, order) else { return Attempt::NoRoom };
+            let bit = free_run(seen, order)?;
             let run = run_mask(order) << bit;
-            // AcqRel [claim]: acquires what the run's last owner did before its `release`. The Release keeps the
-            // word's chain of read-modify-writes whole for [verify], and costs nothing beside it.
-            match word.compare_exchange_weak(seen, seen | run, AcqRel, Relaxed) {
-                Ok(_) => return Attempt::Claimed(((at as u64) << WORD_SHIFT) + u64::from(bit)),
+            // Acquire [claim]: what the run's last owner did before its `release` is behind us.
+            match word.compare_exchange_weak(seen, seen | run, Acquire, Relaxed) {
+                Ok(_) => return Some(((at as u64) << WORD_SHIFT) + u64::from(bit)),
                 Err(now) => seen = now,
             }
         }
@@ -93,23 +82,23 @@ impl FreeBits {
     ///
     /// Of two claimers of overlapping runs, the one that gets the lowest shared word goes on and the other gives up
     /// what it has, so one of them always advances.
-    fn claim_words(&self, at: usize, nr_words: usize) -> Attempt {
+    fn claim_words(&self, at: usize, nr_words: usize) -> Option<u64> {
         let words = &self.words[at..at + nr_words];
         // Look first, so that a claim is only tried, and perhaps undone, where it can succeed.
         if words.iter().any(|word| word.load(Relaxed) != 0) {
-            return Attempt::NoRoom;
+            return None;
         }
         for (i, word) in words.iter().enumerate() {
-            // AcqRel [claim]: as in `claim_in_word`.
-            if word.compare_exchange(0, FULL_WORD, AcqRel, Relaxed).is_err() {
+            // Acquire [claim]: as in `claim_in_word`.
+            if word.compare_exchange(0, FULL_WORD, Acquire, Relaxed).is_err() {
                 for taken in &words[..i] {
-                    // AcqRel [claim], [verify]: as in `clear`; nobody else clears a bit that we set.
-                    taken.fetch_and(!FULL_WORD, AcqRel);
+                    // Release [claim]: as in `clear`, though we have used nothing. Nobody else clears a bit that we set.
+                    taken.fetch_and(!FULL_WORD, Release);
                 }
-                return Attempt::Undone;
+                return None;
             }
         }
-        Attempt::Claimed((at as u64) << WORD_SHIFT)
+        Some((at as u64) << WORD_SHIFT)
     }
 
     /// Frees the run of `order` (below 9) that starts at `page` of the block.
@@ -127,8 +116,7 @@ impl FreeBits {
 
     fn clear(&self, at: usize, run: u64) {
         // Release [claim]: our use of the run ends before the next owner's begins.
-        // Acquire [verify]: pairs with the Release of `look_closely`, so that a search that missed these bits is seen.
-        let old = self.words[at].fetch_and(!run, AcqRel);
+        let old = self.words[at].fetch_and(!run, Release);
         debug_assert_eq!(old & run, run, "a free page was released");
     }
 
@@ -146,13 +134,6 @@ impl FreeBits {
     /// The words, for counting and printing.
     pub(crate) fn snapshot(&self) -> [u64; WORDS_PER_BLOCK] {
         core::array::from_fn(|at| self.words[at].load(Relaxed))
-    }
-
-    /// The words, read so that whoever frees a bit after we have read it taken sees what we did before.
-    pub(crate) fn look_closely(&self) -> [u64; WORDS_PER_BLOCK] {
-        // AcqRel [verify]: a read-modify-write takes its place in the word's order of changes; it releases the
-        // searcher's announcement to every later `clear`.
-        core::array::from_fn(|at| self.words[at].fetch_or(0, AcqRel))
     }
 }
 
@@ -183,11 +164,7 @@ mod tests {
     use super::*;
 
     fn claim_all(bits: &FreeBits, order: Order) -> Vec<u64> {
-        std::iter::from_fn(|| match bits.claim(order) {
-            Attempt::Claimed(start) => Some(start),
-            _ => None,
-        })
-        .collect()
+        std::iter::from_fn(|| bits.claim(order)).collect()
     }
 
     #[test]
@@ -205,7 +182,7 @@ mod tests {
             bits.release(starts[1], order);
             assert_eq!(free_pages(&bits.snapshot()), order.nr_pages());
             assert_eq!(largest_free_order(&bits.snapshot()), Some(order));
-            assert_eq!(bits.claim(order), Attempt::Claimed(starts[1]));
+            assert_eq!(bits.claim(order), Some(starts[1]));
             for &start in &starts {
                 bits.release(start, order);
             }

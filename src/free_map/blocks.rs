@@ -15,7 +15,7 @@
 //! Below: `block_use`, `bits`, `summary`. Edges: [claim], [verify].
 #![forbid(unsafe_code)]
 
-use super::bits::{Attempt, FreeBits};
+use super::bits::FreeBits;
 use super::block_use::{BlockUse, ClassChange, Mixing};
 use super::summary::Summary;
 use crate::geometry::{BLOCK_SHIFT, PAGES_PER_BLOCK, WORDS_PER_BLOCK, block_of};
@@ -69,29 +69,25 @@ impl Blocks {
     }
 
     /// Tries to take a run of `order` (below 9) in `block`.
-    pub(crate) fn claim_in(&self, block: u64, order: Order, mixing: Mixing) -> Result<Attempt, NoMemory> {
+    pub(crate) fn claim_in(&self, block: u64, order: Order, mixing: Mixing) -> Result<Option<u64>, NoMemory> {
         let word = self.populate(block)?;
         let mut seen = BlockUse::from_bits(word.load(Relaxed));
         if seen.with_run(order, mixing).is_none() {
             self.mend_hints(block, seen);
-            return Ok(Attempt::NoRoom);
+            return Ok(None);
         }
         let bits = self.bits.populate(block)?;
-        let start = match bits.claim(order) {
-            Attempt::Claimed(start) => start,
-            failed => return Ok(failed),
-        };
+        let Some(start) = bits.claim(order) else { return Ok(None) };
         loop {
             let Some(next) = seen.with_run(order, mixing) else {
                 bits.release(start, order);
-                return Ok(Attempt::Undone);
+                return Ok(None);
             };
-            // AcqRel [claim]: acquires what the last holder of the whole block did before its `release`; releases our
-            // part to whoever takes the whole block after us.
-            match word.compare_exchange_weak(seen.bits(), next.bits(), AcqRel, Relaxed) {
+            // Acquire [claim]: what the last holder of the whole block did before its `release` is behind us.
+            match word.compare_exchange_weak(seen.bits(), next.bits(), Acquire, Relaxed) {
                 Ok(_) => {
                     self.note_growth(block, seen, next);
-                    return Ok(Attempt::Claimed((block << BLOCK_SHIFT) + start));
+                    return Ok(Some((block << BLOCK_SHIFT) + start));
                 }
                 Err(now) => seen = BlockUse::from_bits(now),
             }
@@ -102,14 +98,14 @@ impl Blocks {
     ///
     /// Blocks are taken in ascending order: of two claimers whose runs overlap (one lies in the other), the one that
     /// gets the lowest shared block goes on and the other gives up what it has.
-    pub(crate) fn claim_whole(&self, block: u64, order: Order) -> Result<Attempt, NoMemory> {
+    pub(crate) fn claim_whole(&self, block: u64, order: Order) -> Result<Option<u64>, NoMemory> {
         let run = block..block + (order.nr_pages() >> BLOCK_SHIFT);
         // Look first, so that a claim is only tried, and perhaps undone, where it can succeed.
         for block in run.clone() {
             let seen = self.use_of(block);
             if !seen.is_empty() {
                 self.mend_hints(block, seen);
-                return Ok(Attempt::NoRoom);
+                return Ok(None);
             }
         }
         for at in run.clone() {
@@ -118,18 +114,18 @@ impl Blocks {
                 for taken in block..at {
                     self.release_whole_block(taken);
                 }
-                return claimed.map(|_| Attempt::Undone);
+                return claimed.map(|_| None);
             }
         }
-        Ok(Attempt::Claimed(block << BLOCK_SHIFT))
+        Ok(Some(block << BLOCK_SHIFT))
     }
 
     fn claim_one_whole(&self, block: u64, word: &AtomicU32, order: Order) -> bool {
         let mut seen = BlockUse::from_bits(word.load(Relaxed));
         loop {
             let Some(next) = seen.with_whole(order) else { return false };
-            // AcqRel [claim]: as in `claim_in`.
-            match word.compare_exchange_weak(seen.bits(), next.bits(), AcqRel, Relaxed) {
+            // Acquire [claim]: as in `claim_in`, and of every small folio.
+            match word.compare_exchange_weak(seen.bits(), next.bits(), Acquire, Relaxed) {
                 Ok(_) => {
                     self.note_growth(block, seen, next);
                     return true;
@@ -171,18 +167,16 @@ impl Blocks {
         old
     }
 
-    /// The use word and, if the block holds small folios and has room, the free bits of `block`, each read so that
-    /// whoever frees a page after we have seen it taken sees what we did before ([verify]).
+    /// The use word of `block`, read so that whoever frees a page of it after we have seen it taken sees what we did
+    /// before ([verify]); and its free bits, if the word says that there are any.
     pub(crate) fn look_closely(&self, block: u64) -> (BlockUse, Option<[u64; WORDS_PER_BLOCK]>) {
         let Some(word) = self.uses.get_populated(block) else {
             return (BlockUse::from_bits(0), None);
         };
-        // AcqRel [verify]: a read-modify-write takes its place in the word's order of changes; it releases the
-        // searcher's announcement to every later `take_off`.
+        // Release [verify]: a read-modify-write takes its place in the word's order of changes, and hands the searcher's
+        // announcement to every later `take_off`. Acquire: the bits are read after it.
         let seen = BlockUse::from_bits(word.fetch_add(0, AcqRel));
-        // With nothing free in the use word, every bit is set or none counts, and whoever frees a page comes by the
-        // word that we have just read.
-        let bits = if seen.free() == 0 { None } else { self.bits.get_populated(block).map(FreeBits::look_closely) };
+        let bits = if seen.free() == 0 { None } else { self.bits.get_populated(block).map(FreeBits::snapshot) };
         (seen, bits)
     }
 

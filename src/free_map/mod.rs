@@ -16,17 +16,20 @@ use core::ops::Range;
 
 use crossbeam_utils::CachePadded;
 
-pub(crate) use bits::{Attempt, FreeBits, free_pages, largest_free_order};
+pub(crate) use bits::{FreeBits, free_pages, largest_free_order};
 pub(crate) use block_use::{BlockUse, CHANGES_BITS, Class, ClassChange, Mixing};
 pub(crate) use blocks::Blocks;
 
 use crate::geometry::{PAGES_PER_BLOCK, block_of, blocks_for};
 use crate::sparse::NoMemory;
 use crate::sync::{
-    AtomicU32, AtomicU64,
+    AtomicU32, AtomicU64, Backoff,
     Ordering::{Acquire, Relaxed, Release},
 };
 use crate::words::{OffsetRange, Order};
+
+/// How often an exact search for a run looks again because pages came and went.
+const PATIENCE: u32 = 16;
 
 /// Why nothing was claimed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +55,7 @@ pub(crate) struct FreeMap {
     last_used: CachePadded<[AtomicU64; Order::HUGE.get() as usize]>,
     /// How many exact searches are under way. Read by every release, written only when claims fail.
     searchers: CachePadded<AtomicU32>,
-    /// How many releases have met a searcher.
+    /// How many pages were released while a searcher was there.
     releases: CachePadded<AtomicU64>,
 }
 
@@ -103,8 +106,7 @@ impl FreeMap {
 
     /// Takes a naturally aligned run of `order` and returns its first page.
     ///
-    /// Lock-free. [`ClaimError::Exhausted`] and [`ClaimError::Fragmented`] are exact: at one moment of the call, it
-    /// was so.
+    /// Lock-free. [`ClaimError::Exhausted`] is exact: at one moment of the call, fewer pages were free.
     pub(crate) fn claim(&self, blocks: &Blocks, order: Order) -> Result<u64, ClaimError> {
         let found =
             if order.is_whole_block() { self.search_whole(blocks, order)? } else { self.search_small(blocks, order)? };
@@ -117,65 +119,68 @@ impl FreeMap {
     /// Gives a run back.
     pub(crate) fn release(&self, blocks: &Blocks, page: u64, order: Order) {
         blocks.release(page, order);
-        self.tell_searchers();
-    }
-
-    /// After pages became free: an exact search that has passed them must look again.
-    fn tell_searchers(&self) {
-        // Relaxed [verify]: if a searcher read our word before we changed it, its announcement happened before our
-        // change (see `Blocks::look_closely`), so this load sees it.
+        // An exact search that has passed the pages must know. Relaxed [verify]: if a searcher read our use word before
+        // we took the pages off it, its announcement happened before that (see `Blocks::look_closely`), and this load
+        // sees it.
         if self.searchers.load(Relaxed) != 0 {
-            // Release [verify]: pairs with the Acquire in `search_exactly`; a search that starts with this count sees
+            // Release [verify]: pairs with the Acquire in `search_until_sure`; a search that starts with this count sees
             // the pages.
-            self.releases.fetch_add(1, Release);
+            self.releases.fetch_add(order.nr_pages(), Release);
         }
     }
 
-    /// The search that may fail for good: looks at every block, not at hints, and starts over when a page was freed
-    /// meanwhile. If nothing was freed while it looked, whatever it saw taken stayed taken to the end, and there was
-    /// no room.
+    /// The search that may fail for good: looks at every block, not at hints.
+    ///
+    /// What is taken by a use word was taken when the search looked, and has been since, unless it was released, which
+    /// counts in `releases`, or unless somebody was in the middle of taking it and may give up, which shows as
+    /// unsettled. So no more pages can be free at the end than were seen free, were released, or were unsettled. If that
+    /// is too little, the map is exhausted. If there was nothing of the last two and it is enough, there is no run: the
+    /// map is fragmented. Otherwise it looks again.
+    ///
+    /// A release that has not yet come to its end has not yet happened.
     #[cold]
-    fn search_exactly(&self, blocks: &Blocks, order: Order) -> Result<u64, ClaimError> {
+    pub(crate) fn search_exactly(&self, blocks: &Blocks, order: Order) -> Result<u64, ClaimError> {
         // Relaxed [verify]: the read-modify-writes of `look_closely` release it to whoever frees a page after them.
         self.searchers.fetch_add(1, Relaxed);
-        let result = loop {
-            // Acquire [verify]: pages whose release is counted here are seen as free by the census.
-            let releases = self.releases.load(Acquire);
-            match self.census(blocks, order) {
-                Ok(block) => match self.attempt(blocks, block, order, Mixing::Allowed) {
-                    Ok(Some(page)) => break Ok(page),
-                    // Lost to another claim, which succeeded.
-                    Ok(None) => continue,
-                    Err(error) => break Err(error.into()),
-                },
-                // Acquire: after the census in program order, and the census acquires too.
-                Err(error) if self.releases.load(Acquire) == releases => break Err(error),
-                Err(_) => continue,
-            }
-        };
+        let result = self.search_until_sure(blocks, order);
         self.searchers.fetch_sub(1, Relaxed);
         result
     }
 
+    fn search_until_sure(&self, blocks: &Blocks, order: Order) -> Result<u64, ClaimError> {
+        let backoff = Backoff::new();
+        let mut rounds = 0;
+        loop {
+            // Acquire [verify]: pages whose release is counted here are seen free by the census.
+            let releases = self.releases.load(Acquire);
+            let census = self.census(blocks, order);
+            if let Some(block) = census.room {
+                match self.attempt(blocks, block, order, Mixing::Allowed)? {
+                    Some(page) => return Ok(page),
+                    // Lost to another claim, which succeeded.
+                    None => continue,
+                }
+            }
+            // Acquire: after the census in program order, and the census acquires too.
+            let doubtful = self.releases.load(Acquire).wrapping_sub(releases) + census.unsettled;
+            let free = census.free + doubtful;
+            if free < order.nr_pages() {
+                return Err(ClaimError::Exhausted { free: census.free });
+            }
+            // Under a constant coming and going, a run of several pages may never be there or be missing for sure. A
+            // single free page is always a run, so there it is only a question of time.
+            rounds += 1;
+            let patient = rounds < PATIENCE || order == Order::ZERO;
+            if doubtful == 0 || !patient {
+                return Err(ClaimError::Fragmented { free, largest: census.largest });
+            }
+            backoff.snooze();
+        }
+    }
+
     /// One try at one block (or at the run of blocks that starts there).
     fn attempt(&self, blocks: &Blocks, block: u64, order: Order, mixing: Mixing) -> Result<Option<u64>, NoMemory> {
-        let attempt = if order.is_whole_block() {
-            blocks.claim_whole(block, order)
-        } else {
-            blocks.claim_in(block, order, mixing)
-        };
-        match attempt {
-            Ok(Attempt::Claimed(page)) => Ok(Some(page)),
-            Ok(Attempt::NoRoom) => Ok(None),
-            Ok(Attempt::Undone) => {
-                self.tell_searchers();
-                Ok(None)
-            }
-            Err(error) => {
-                self.tell_searchers();
-                Err(error)
-            }
-        }
+        if order.is_whole_block() { blocks.claim_whole(block, order) } else { blocks.claim_in(block, order, mixing) }
     }
 }
 

@@ -1,14 +1,27 @@
 //! Where to look for a free run: by hint, and by a census of all blocks.
 #![forbid(unsafe_code)]
 
-use super::{Blocks, ClaimError, Class, FreeMap, Mixing, free_pages, largest_free_order};
-use crate::geometry::BLOCK_SHIFT;
+use super::{BlockUse, Blocks, Class, FreeMap, Mixing, free_pages, largest_free_order};
+use crate::geometry::{BLOCK_SHIFT, PAGES_PER_BLOCK};
 use crate::sparse::NoMemory;
 use crate::sync::Ordering::Relaxed;
 use crate::words::Order;
 
 /// How many blocks a search by hint looks at before it settles for the next best kind of block.
 const NEAR: usize = 64;
+
+/// What a look at every block has found.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Census {
+    /// A block (the first of a run, for large orders) that had room. If there is one, the rest does not count.
+    pub(super) room: Option<u64>,
+    /// Pages seen free.
+    pub(super) free: u64,
+    /// Pages that somebody is in the middle of taking or giving back.
+    pub(super) unsettled: u64,
+    /// Pages of the longest free run that a folio could have.
+    pub(super) largest: u64,
+}
 
 impl FreeMap {
     /// A run of `order` (below 9) where hints say that there is one. Folios of one order gather in as few blocks as
@@ -83,11 +96,11 @@ impl FreeMap {
         Ok(None)
     }
 
-    /// Looks closely at every block. `Ok` is a block (the first of a run, for large orders) that had room for `order`
-    /// when it was looked at; otherwise what there is instead.
-    pub(super) fn census(&self, blocks: &Blocks, order: Order) -> Result<u64, ClaimError> {
+    /// Looks closely at every block, until it finds room for `order`.
+    pub(super) fn census(&self, blocks: &Blocks, order: Order) -> Census {
         let nr_blocks = (order.nr_pages() >> BLOCK_SHIFT).max(1);
-        let (mut free, mut largest, mut empty_run) = (0, 0, 0);
+        let mut census = Census::default();
+        let mut empty_run = 0;
         for block in self.blocks() {
             let (seen, bits) = blocks.look_closely(block);
             if seen.is_empty() {
@@ -98,33 +111,40 @@ impl FreeMap {
                     n *= 2;
                 }
                 if order.is_whole_block() && n >= nr_blocks {
-                    return Ok(block + 1 - nr_blocks);
+                    census.room = Some(block + 1 - nr_blocks);
+                    return census;
                 }
-                largest = largest.max(n << BLOCK_SHIFT).min(Order::MAX.nr_pages());
+                census.largest = census.largest.max(n << BLOCK_SHIFT).min(Order::MAX.nr_pages());
             } else {
                 empty_run = 0;
             }
             // A large run needs blocks that are empty by their use word. A small one needs free bits, and a bit may be
-            // set in an "empty" block while its release is under way.
+            // set in an "empty" block while a claim or a release is under way.
             match bits {
                 Some(bits) if !order.is_whole_block() || !seen.is_empty() => {
-                    free += free_pages(&bits);
                     let here = largest_free_order(&bits);
                     if !order.is_whole_block() && here.is_some_and(|here| here >= order) {
-                        return Ok(block);
+                        census.room = Some(block);
+                        return census;
                     }
-                    largest = largest.max(here.map_or(0, Order::nr_pages));
+                    let free = free_pages(&bits);
+                    census.free += free;
+                    // More bits than are counted: claimed and not yet counted, or no longer counted and not yet free.
+                    census.unsettled += seen.free().saturating_sub(free);
+                    census.largest = census.largest.max(here.map_or(0, Order::nr_pages));
                 }
                 // Never used: all free.
-                None if seen.is_empty() && !order.is_whole_block() => return Ok(block),
-                _ => free += seen.free(),
+                None if seen.is_empty() && !order.is_whole_block() => {
+                    census.room = Some(block);
+                    return census;
+                }
+                _ => census.free += seen.free(),
+            }
+            if seen.is_whole() && !is_run_complete(blocks, block, seen) {
+                census.unsettled += PAGES_PER_BLOCK;
             }
         }
-        if free < order.nr_pages() {
-            Err(ClaimError::Exhausted { free })
-        } else {
-            Err(ClaimError::Fragmented { free, largest })
-        }
+        census
     }
 
     fn not_full<'a>(&self, blocks: &'a Blocks) -> impl Iterator<Item = u64> + use<'a> {
@@ -146,4 +166,16 @@ impl FreeMap {
             Some(block)
         })
     }
+}
+
+/// Whether the large run that `block` is part of is all taken: claims begin at its first block and end at its last, and
+/// so do releases. If not, one of them is under way.
+fn is_run_complete(blocks: &Blocks, block: u64, seen: BlockUse) -> bool {
+    let Class::Uniform(order) = seen.class() else { return false };
+    let nr_blocks = order.nr_pages() >> BLOCK_SHIFT;
+    let first = block - block % nr_blocks;
+    [first, first + nr_blocks - 1].iter().all(|&end| {
+        let end = blocks.use_of(end);
+        end.is_whole() && end.class() == seen.class()
+    })
 }

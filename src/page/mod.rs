@@ -10,7 +10,7 @@ pub(crate) use state::{MAX_REFS, State};
 
 use crate::sync::{
     AtomicU64,
-    Ordering::{AcqRel, Acquire, Relaxed, Release},
+    Ordering::{Acquire, Relaxed, Release},
 };
 use crate::words::Order;
 
@@ -46,6 +46,15 @@ impl Page {
         State::from_bits(self.state.load(Acquire))
     }
 
+    /// The state now, for a look without a reference. Relaxed: nothing else is read because of it. Whoever holds the
+    /// leaf is ordered after `init` by how the leaf came to it; who does not must take a reference, which acquires
+    /// [init]. An Acquire would cost no instruction itself, but makes the compiler load the array's base and length
+    /// again, and compare again, for the next field.
+    #[inline(always)]
+    pub(crate) fn peek(&self) -> State {
+        State::from_bits(self.state.load(Relaxed))
+    }
+
     /// Brings a page to life with one reference: what the last owner left is gone, and the generation is the next.
     ///
     /// Only for the thread that has claimed the run: nobody else writes a page that is not live.
@@ -61,8 +70,8 @@ impl Page {
     /// Takes a reference of the life of `generation`, unless that is over or there is no room for one more. Lock-free: another thread's success is the only reason to try again.
     #[inline]
     pub(crate) fn try_get(&self, generation: u64) -> Option<State> {
-        // Acquire [init], also on the way round: the holder that we become reads the folio's fields.
-        self.update(Acquire, |state| state.is_life(generation).then(|| state.try_get()).flatten())
+        // Edge [init]: the holder that we become reads the folio's fields.
+        self.update(|state| state.is_life(generation).then(|| state.try_get()).flatten())
     }
 
     /// Takes one more reference, for a caller that holds one.
@@ -118,18 +127,17 @@ impl Page {
     /// Turns a reference of the caller's into one that a leaf word owns.
     #[inline]
     pub(crate) fn map(&self) {
-        // Release [map]: pairs with the Acquire in `unmap`; the handle's use of the folio comes before the next one's,
-        // even if the leaf travels through relaxed stores. There is room: every map owns a reference, and references
-        // stop at MAX_REFS.
+        // Release [map]: pairs with the Acquire in `unmap`: whoever takes the leaf has our use of the folio behind it,
+        // however the leaf travelled. (That it sees this map at all is up to whoever stored and loaded the leaf.) There
+        // is room: every map owns a reference, and references stop at MAX_REFS.
         self.state.fetch_add(State::ONE_MAP, Release);
     }
 
     /// Turns a leaf word's reference of the life of `generation` back into one of the caller's, or says why not.
     #[inline]
     pub(crate) fn unmap(&self, generation: u64) -> Result<State, State> {
-        // AcqRel [map]: acquires what the handle did before `map`; releases in turn, for the next to unmap a copy.
-        self.update(AcqRel, |state| state.is_life(generation).then(|| state.unmapped()).flatten())
-            .ok_or_else(|| self.state())
+        // Edge [map]: what the handle did before `map` is behind us.
+        self.update(|state| state.is_life(generation).then(|| state.unmapped()).flatten()).ok_or_else(|| self.state())
     }
 
     /// The driver's word. Relaxed: a word of its own, ordered by how the caller came to the folio.
@@ -145,12 +153,13 @@ impl Page {
 
     /// Applies a pure transition by one compare-exchange; `None` as soon as it refuses. Returns the new state.
     #[inline]
-    fn update(&self, success: crate::sync::Ordering, transition: impl Fn(State) -> Option<State>) -> Option<State> {
+    fn update(&self, transition: impl Fn(State) -> Option<State>) -> Option<State> {
         // Relaxed: only a guess that the exchange checks. A refusal reads nothing of the folio.
         let mut seen = self.state.load(Relaxed);
         loop {
             let next = transition(State::from_bits(seen))?;
-            match self.state.compare_exchange_weak(seen, next.bits(), success, Relaxed) {
+            // Acquire [init], [map]: pairs with the Release of `init` and of `map`.
+            match self.state.compare_exchange_weak(seen, next.bits(), Acquire, Relaxed) {
                 Ok(_) => return Some(next),
                 Err(now) => seen = now,
             }

@@ -73,6 +73,12 @@ impl SectionMap {
         self.pages.get(offset.get())
     }
 
+    /// Starts to load the record of a folio whose head is `offset`.
+    #[inline(always)]
+    pub(crate) fn prefetch_small(&self, offset: Offset) {
+        self.pages.prefetch(offset.get());
+    }
+
     /// The record of the folio at `place`, live or not.
     #[inline]
     pub(crate) fn at(&self, place: Place) -> Option<&Page> {

@@ -22,7 +22,7 @@ use crate::section_map::SectionMap;
 use crate::words::{Offset, SoftLeaf};
 
 /// How many lookups [`Space::lookup_many`] has under way at once.
-const LOOKUPS_AT_ONCE: usize = 32;
+const LOOKUPS_AT_ONCE: usize = 64;
 
 /// A device-private address space: devices with their offsets, and the metadata of every page.
 ///
@@ -45,7 +45,7 @@ const LOOKUPS_AT_ONCE: usize = 32;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Space {
-    /// First, because lookups read its first words and nothing else of the space.
+    /// Of this, lookups read the first words, and nothing else of the space.
     sections: SectionMap,
     blocks: Blocks,
     devices: DeviceTable,
@@ -96,13 +96,13 @@ impl Space {
     /// `None` for a leaf of another kind, for an offset that nothing lives at, and for a stale leaf, whose folio was
     /// freed, whether or not the offset was allocated again: its generation repeats only after 24,576
     /// allocations at the same place (4,096 for a leaf of a tail or of a folio of order 8 and more).
-    #[inline]
+    #[inline(always)]
     pub fn lookup(&self, leaf: SoftLeaf) -> Option<PageRef<'_>> {
         // One way out for a hit and one for everything else: so the hit is a run of predicted branches, and what the
         // caller reads next does not wait for the state word that is compared here.
         if leaf.is_direct() {
             if let Some(page) = self.sections.small(Offset::from_low_bits(leaf.bits())) {
-                if page.state().is_named_by_direct(leaf) {
+                if page.peek().is_named_by_direct(leaf) {
                     return Some(PageRef::new(self, FolioWord::of_direct_leaf(leaf)));
                 }
             }
@@ -125,21 +125,14 @@ impl Space {
         let nr = leaves.len().min(pages.len());
         let (pages, beyond) = pages.split_at_mut(nr);
         beyond.fill(None);
-        for (leaves, pages) in leaves.chunks(LOOKUPS_AT_ONCE).zip(pages.chunks_mut(LOOKUPS_AT_ONCE)) {
-            // First all loads, which wait for nothing; then all checks.
-            let mut states = [None; LOOKUPS_AT_ONCE];
-            for (leaf, state) in leaves.iter().zip(&mut states) {
-                if leaf.is_direct() {
-                    *state = self.sections.small(Offset::from_low_bits(leaf.bits())).map(|page| page.state());
-                }
+        for (leaves, pages) in leaves[..nr].chunks(LOOKUPS_AT_ONCE).zip(pages.chunks_mut(LOOKUPS_AT_ONCE)) {
+            // First all misses, which wait for nothing, not even for each other to leave the core's window of
+            // instructions; then all checks. What is no direct leaf prefetches some place in vain.
+            for leaf in leaves {
+                self.sections.prefetch_small(Offset::from_low_bits(leaf.bits()));
             }
-            for ((leaf, state), page) in leaves.iter().zip(&states).zip(pages) {
-                *page = match state {
-                    Some(state) if state.is_named_by_direct(*leaf) => {
-                        Some(PageRef::new(self, FolioWord::of_direct_leaf(*leaf)))
-                    }
-                    _ => self.find_named(*leaf).map(|word| PageRef::new(self, word)),
-                };
+            for (leaf, page) in leaves.iter().zip(pages) {
+                *page = self.lookup(*leaf);
             }
         }
     }
@@ -198,6 +191,7 @@ impl Space {
     ///
     /// Returns the word alone, one register: a pair would be joined with the hit's as a pair, and then nothing that is
     /// known of the hit is known behind the join.
+    #[cold]
     #[inline(never)]
     fn find_named(&self, leaf: SoftLeaf) -> Option<FolioWord> {
         let (place, _, state) = self.sections.find_named(leaf)?;

@@ -50,6 +50,10 @@ impl<T: Zeroed> SparseArray<T> {
         unsafe { chunk.add(within as usize).as_ref() }
     }
 
+    /// Does nothing here: where an element is takes a load to know.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, _index: u64) {}
+
     /// The same as [`SparseArray::get`] here, where what is not populated does not exist.
     #[inline]
     pub(crate) fn get_populated(&self, index: u64) -> Option<&T> {

@@ -9,8 +9,9 @@ use crate::vm::Reservation;
 
 /// See the [module](super).
 pub(crate) struct SparseArray<T> {
-    /// Read by every lookup, together with `len`.
+    /// Read by every lookup, together with `len_bytes`.
     base: NonNull<T>,
+    len_bytes: u64,
     len: u64,
     chunks: Box<Chunks>,
     elements: PhantomData<T>,
@@ -45,6 +46,7 @@ impl<T: Zeroed> SparseArray<T> {
         let flags = Reservation::new(flag_bytes as usize, false).map_err(refused(flag_bytes))?;
         Ok(SparseArray {
             base: reservation.base().cast(),
+            len_bytes: layout.len * size as u64,
             len: layout.len,
             chunks: Box::new(Chunks {
                 reservation,
@@ -60,8 +62,26 @@ impl<T: Zeroed> SparseArray<T> {
     /// The element `index`, populated or not; `None` beyond the end. Wait-free, one comparison, nothing written.
     #[inline(always)]
     pub(crate) fn get(&self, index: u64) -> Option<&T> {
-        // SAFETY: The index was compared with the length.
-        if index < self.len { Some(unsafe { self.element(index) }) } else { None }
+        // In bytes, so that the index is scaled once, for the comparison and for every field that is read. Where the
+        // index is known to have 40 bits, as an offset has, the check for overflow compiles to nothing.
+        match index.checked_mul(size_of::<T>() as u64) {
+            // SAFETY: A multiple of an element's size, and below the length.
+            Some(at) if at < self.len_bytes => Some(unsafe { self.element_at(at) }),
+            _ => None,
+        }
+    }
+
+    /// Starts to bring the element `index`, if there is one, into the caches. Never waits.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, index: u64) {
+        let element = self.base.as_ptr().wrapping_add(index as usize).cast_const();
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        // SAFETY: A prefetch of any address is harmless, and every x86-64 has the instruction.
+        unsafe {
+            core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(element.cast());
+        }
+        #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+        let _ = element; // No stable intrinsic: the checks that follow overlap their loads as far as the core can.
     }
 
     /// The element `index` if its chunk is populated.
@@ -111,11 +131,11 @@ impl<T: Zeroed> SparseArray<T> {
 
     /// # Safety
     ///
-    /// `index` must be below `len`.
+    /// `at` must be a multiple of the size of `T` and below `len_bytes`.
     #[inline(always)]
-    unsafe fn element(&self, index: u64) -> &T {
-        // SAFETY: Below `len` by the caller's word, so inside the reservation, which `new` sized for `len` elements.
-        let element = unsafe { self.base.add(index as usize) };
+    unsafe fn element_at(&self, at: u64) -> &T {
+        // SAFETY: Below `len_bytes` by the caller's word, so inside the reservation, which `new` made that long.
+        let element = unsafe { self.base.byte_add(at as usize) };
         // SAFETY: The reservation lives as long as `self`, is aligned to a system page, reads as zero where nothing
         // was written (valid by `Zeroed`), and is only ever seen as `T`.
         unsafe { element.as_ref() }

@@ -1,0 +1,23 @@
+//! What the benchmarks share, so that each of them measures in the same way.
+//!
+//! Bottom to top:
+//!
+//! - [`machine`]: what the figures were measured on.
+//! - [`plain`]: the yardstick, a plain array of 16-byte records under chosen page advice.
+//! - [`chain`]: in which order pages are visited, and the answer that each visit must give.
+//! - [`course`]: the one loop that every contestant runs, timed and checked.
+//! - [`ours`]: farpage as a contestant.
+//! - [`peers`]: the published crates and the locked tree as contestants.
+//! - [`plan`]: what to run, from the environment and the command line.
+//! - [`ratio`]: interleaved rounds, medians and spreads.
+//! - [`report`]: the tables, the wanted figures beside them, and the JSON.
+
+pub mod chain;
+pub mod course;
+pub mod machine;
+pub mod ours;
+pub mod peers;
+pub mod plain;
+pub mod plan;
+pub mod ratio;
+pub mod report;

@@ -1,0 +1,85 @@
+//! Edges [drain], [claim], [init] on the whole path: `Device::kill`, `drain` and `unregister` against `Device::alloc`
+//! and the end of a folio.
+//!
+//! Cost: 70 and 15 executions at bound 2, 287 and 24 at bound 3.
+//! Teeth: fails when the last to leave a closed device does not wake who drains.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use core::time::Duration;
+
+use farpage::{AllocError, DeviceConfig, DeviceOps, FreedFolio, Order};
+use farpage_loom_tests::{Witness, bounded, with_space};
+use loom::thread;
+
+/// Counts its calls where loom does not see it, and reads what the driver would take away after a drain.
+struct Driver {
+    freed: AtomicU32,
+    memory: Witness,
+}
+
+struct Ops(Arc<Driver>);
+
+impl DeviceOps for Ops {
+    fn folio_free(&self, folio: FreedFolio) {
+        assert_eq!((folio.private(), self.0.memory.read()), (7, 1));
+        self.0.freed.fetch_add(1, Relaxed);
+    }
+}
+
+fn driver() -> Arc<Driver> {
+    Arc::new(Driver { freed: AtomicU32::new(0), memory: Witness::new(1) })
+}
+
+const FOREVER: Duration = Duration::MAX;
+
+#[test]
+fn an_allocation_is_refused_or_waited_for() {
+    bounded("kill_alloc: alloc", || {
+        with_space(4, |space| {
+            let driver = driver();
+            let device = space.register(DeviceConfig::new(4).ops(Ops(driver.clone()))).unwrap();
+            let user = device.clone();
+            let user = thread::spawn(move || match user.alloc(Order::ZERO) {
+                Ok(folio) => {
+                    folio.set_private(7);
+                    1
+                }
+                Err(AllocError::Dying) => 0,
+                Err(error) => panic!("{error}"),
+            });
+            device.kill();
+            assert_eq!(device.alloc(Order::ZERO).unwrap_err(), AllocError::Dying);
+            device.drain(FOREVER).unwrap();
+            // The driver takes its memory away.
+            driver.memory.write(0);
+            space.validate().unwrap();
+            device.unregister().unwrap();
+            assert_eq!(driver.freed.load(Relaxed), user.join().unwrap());
+            space.validate().unwrap();
+        });
+    });
+}
+
+/// Unregistering while the last folio goes: either it has gone, callback and all, or the device stays.
+#[test]
+fn a_device_goes_after_its_last_folio() {
+    bounded("kill_alloc: unregister", || {
+        with_space(4, |space| {
+            let driver = driver();
+            let device = space.register(DeviceConfig::new(4).ops(Ops(driver.clone()))).unwrap();
+            let folio = device.alloc(Order::ZERO).unwrap();
+            folio.set_private(7);
+            let user = thread::spawn(move || drop(folio));
+            let gone = device.unregister().is_ok();
+            if gone {
+                driver.memory.write(0);
+            }
+            user.join().unwrap();
+            assert_eq!(driver.freed.load(Relaxed), 1);
+            assert_eq!(space.register(DeviceConfig::new(4)).is_ok(), gone);
+            space.validate().unwrap();
+        });
+    });
+}
