@@ -127,7 +127,8 @@ pub enum AllocError {
         /// Pages that were free.
         free: u64,
     },
-    /// Enough pages are free, but not in one run. A smaller order may help.
+    /// Enough pages are free, but not in one run. A smaller order may help. While others allocate and free without
+    /// pause, this is what a search of bounded length has seen; `Exhausted` is exact even then.
     Fragmented {
         /// Pages asked for, in one run.
         requested: u64,

@@ -6,76 +6,7 @@
 use core::fmt;
 
 use crate::geometry::MAX_ORDER;
-use crate::words::{Offset, Order, Pfn};
-
-/// Where each field of a [`SoftLeaf`] lies. The state word of a page has its live bit, its generation and the low bits
-/// of its order at the places of the direct bit, the generation and the order of a direct leaf: so "live, of this
-/// generation, and of this order" is one comparison.
-pub(crate) mod bits {
-    use crate::geometry::OFFSET_BITS;
-
-    pub(crate) const PAYLOAD: u64 = (1 << OFFSET_BITS) - 1;
-    pub(crate) const YOUNG: u64 = 1 << 40;
-    pub(crate) const DIRTY: u64 = 1 << 41;
-    pub(crate) const SOFT_DIRTY: u64 = 1 << 42;
-    pub(crate) const WRITE_PROTECT: u64 = 1 << 43;
-    pub(crate) const MARKS: u64 = YOUNG | DIRTY | SOFT_DIRTY | WRITE_PROTECT;
-    /// In a direct word, whether it allows writing.
-    pub(crate) const WRITE: u64 = 1 << 44;
-    pub(crate) const ORDER_SHIFT: u32 = 45;
-    /// Bits of an order that a direct word has room for: all that it needs.
-    pub(crate) const ORDER_BITS: u32 = 3;
-    pub(crate) const ORDER: u64 = ((1 << ORDER_BITS) - 1) << ORDER_SHIFT;
-    pub(crate) const GENERATION_SHIFT: u32 = 48;
-    pub(crate) const GENERATION_BITS: u32 = 15;
-    pub(crate) const GENERATION: u64 = ((1 << GENERATION_BITS) - 1) << GENERATION_SHIFT;
-    pub(crate) const DIRECT: u64 = 1 << 63;
-
-    // In any other word:
-    pub(crate) const TAG_SHIFT: u32 = 44;
-    /// The kind and, in a device word, the upper part of the order.
-    pub(crate) const TAG: u64 = 15 << TAG_SHIFT;
-    /// In a device word, the lower part of the order; in a host word, the kind.
-    pub(crate) const LOW_SHIFT: u32 = 48;
-    pub(crate) const LOW: u64 = 7 << LOW_SHIFT;
-    pub(crate) const LOW_GENERATION_SHIFT: u32 = 51;
-    /// In a device word, as much of the generation as is left room for.
-    pub(crate) const LOW_GENERATION_BITS: u32 = 12;
-    pub(crate) const LOW_GENERATION: u64 = ((1 << LOW_GENERATION_BITS) - 1) << LOW_GENERATION_SHIFT;
-
-    /// The generations that folios have. Their upper three bits are neither all clear nor all set, so that a tagged
-    /// offset, a lone direct bit and all ones are no leaves; and what a device word has of them takes each of its values
-    /// in turn.
-    const GENERATIONS: core::ops::RangeInclusive<u64> = 1 << LOW_GENERATION_BITS..=(7 << LOW_GENERATION_BITS) - 1;
-
-    pub(crate) const fn is_generation(generation: u64) -> bool {
-        *GENERATIONS.start() <= generation && generation <= *GENERATIONS.end()
-    }
-
-    /// The generation after `generation`, which may also be 0: of a place where nothing was allocated yet.
-    pub(crate) const fn next_generation(generation: u64) -> u64 {
-        if is_generation(generation + 1) { generation + 1 } else { *GENERATIONS.start() }
-    }
-
-    /// Checks that `fields` do not overlap and leave no bit out.
-    #[allow(dead_code, reason = "used in constants, which Rust 1.85 does not count")]
-    pub(crate) const fn assert_partition(fields: &[u64]) {
-        let (mut all, mut i) = (0u64, 0);
-        while i < fields.len() {
-            assert!(all & fields[i] == 0, "two fields of a word overlap");
-            all |= fields[i];
-            i += 1;
-        }
-        assert!(all == u64::MAX, "a bit of a word belongs to no field");
-    }
-
-    const _: () =
-        assert_partition(&[PAYLOAD, YOUNG, DIRTY, SOFT_DIRTY, WRITE_PROTECT, WRITE, ORDER, GENERATION, DIRECT]);
-    const _: () = assert_partition(&[PAYLOAD, MARKS, TAG, LOW, LOW_GENERATION, DIRECT]);
-    const _: () = assert!(GENERATION_SHIFT + GENERATION_BITS == 63, "the direct bit is next to the generation");
-    const _: () = assert!(ORDER_SHIFT + ORDER_BITS == GENERATION_SHIFT, "the order is next to the generation");
-    const _: () = assert!(LOW_GENERATION_BITS >= 12, "a stale leaf must stay stale for thousands of reuses");
-}
+use crate::words::{Offset, Order, Pfn, leaf_bits as bits};
 
 /// The largest order that a direct word names: it fits the field, and such a folio's metadata lies at its head's place.
 pub(crate) const MAX_DIRECT_ORDER: u8 = {

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod leaf;
+pub(crate) mod leaf_bits;
 mod offset;
 mod order;
 mod pfn;
@@ -13,4 +14,4 @@ pub use offset::{Offset, OffsetRange};
 pub use order::{Order, OrderTooLarge};
 pub use pfn::Pfn;
 
-pub(crate) use leaf::{MAX_DIRECT_ORDER, bits as leaf_bits};
+pub(crate) use leaf::MAX_DIRECT_ORDER;

@@ -1,0 +1,99 @@
+//! Real threads, 2 to 8, on one space: each offset is owned once, each folio is freed once, stale leaves stay stale,
+//! a page that is free is found, and everything recounts at the end.
+//!
+//! What one thread sees is compared with a model in `oracle`; which orderings these protocols need is shown by the loom
+//! models. Each scenario is a burst with a fixed seed, short by default; the ignored soak repeats them all, with other
+//! seeds and numbers of threads, for `FARPAGE_SOAK_SECONDS` seconds.
+
+mod callbacks;
+mod devices;
+mod folios;
+mod owners;
+#[path = "../support/rng.rs"]
+mod rng;
+
+use std::time::{Duration, Instant};
+
+use callbacks::{burst_of_panics, burst_of_reentrance};
+use devices::{burst_of_devices, burst_of_early_unregistering};
+use folios::{burst_of_fair_shares, burst_of_owning, burst_of_references, burst_of_sharing};
+
+#[test]
+fn each_offset_is_owned_once() {
+    for (seed, nr_threads) in [2, 3, 4, 8].into_iter().enumerate() {
+        burst_of_owning(nr_threads, seed as u64);
+    }
+}
+
+#[test]
+fn a_leaf_shares_its_folio_and_gives_its_reference_back_once() {
+    for (seed, nr_threads) in [2, 3, 4, 8].into_iter().enumerate() {
+        burst_of_sharing(nr_threads, seed as u64);
+    }
+}
+
+#[test]
+fn references_are_conserved() {
+    for (seed, nr_threads) in [2, 4, 8].into_iter().enumerate() {
+        burst_of_references(nr_threads, seed as u64);
+    }
+}
+
+#[test]
+fn a_share_is_always_there() {
+    for (seed, nr_threads) in [2, 4, 8].into_iter().enumerate() {
+        burst_of_fair_shares(nr_threads, seed as u64);
+    }
+}
+
+#[test]
+fn a_callback_allocates_and_frees() {
+    for (seed, nr_threads) in [2, 4].into_iter().enumerate() {
+        burst_of_reentrance(nr_threads, seed as u64);
+    }
+}
+
+#[test]
+fn a_panic_in_a_callback_loses_no_page() {
+    for (seed, nr_threads) in [2, 4].into_iter().enumerate() {
+        burst_of_panics(nr_threads, seed as u64);
+    }
+}
+
+#[test]
+fn a_leaf_never_names_a_folio_of_a_later_device() {
+    for (seed, nr_threads) in [2, 4, 8].into_iter().enumerate() {
+        burst_of_devices(nr_threads, seed as u64);
+    }
+}
+
+#[test]
+fn an_unregistration_that_is_refused_turns_nobody_away() {
+    for (seed, nr_threads) in [2, 4].into_iter().enumerate() {
+        burst_of_early_unregistering(nr_threads, seed as u64);
+    }
+}
+
+#[test]
+#[ignore = "a soak: runs for FARPAGE_SOAK_SECONDS seconds, 60 by default"]
+fn all_of_it_for_long() {
+    let seconds = std::env::var("FARPAGE_SOAK_SECONDS").map_or(60, |text| text.parse().expect("a number of seconds"));
+    let bursts = [
+        burst_of_owning,
+        burst_of_sharing,
+        burst_of_references,
+        burst_of_fair_shares,
+        burst_of_reentrance,
+        burst_of_panics,
+        burst_of_devices,
+        burst_of_early_unregistering,
+    ];
+    let start = Instant::now();
+    let mut seed = 1000;
+    while start.elapsed() < Duration::from_secs(seconds) {
+        let nr_threads = 2 + seed as usize % 7;
+        bursts.iter().for_each(|burst| burst(nr_threads, seed));
+        seed += 1;
+    }
+    println!("{} rounds", seed - 1000);
+}
