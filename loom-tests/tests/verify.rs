@@ -2,7 +2,8 @@
 //! was no room. In each model a thread frees one run before it takes another, so that there is always room.
 //!
 //! Shape: one moves a hole behind the search, one searches; two search; a claim of two blocks is undone meanwhile.
-//! Cost: 70 to 910 executions at bound 2, up to 6,835 at bound 3; the undone claim, of three threads, 24 s at bound 2.
+//! Cost: 70 to 910 executions at bound 2, up to 6,835 at bound 3; the undone claim, of three threads,
+//! takes 24 s at bound 2, the first at which it has teeth.
 //! Teeth: fails with the read-modify-write of `look_closely` made a load, with its Release or the Acquire of a release's own
 //! taken away, and without the announcement, the count of releases, or the count of what is unsettled.
 

@@ -95,6 +95,8 @@ pub enum LeafKind {
 /// A device-private leaf made by [`Folio::into_leaf`](crate::Folio::into_leaf) **owns a reference** of its folio, until
 /// [`Space::take`](crate::Space::take) moves it back into a handle. The word itself is plain bits and can be copied;
 /// who holds the reference is settled by the folio's counts, so a second `take` through a copy is refused.
+///
+/// A leaf is of the space that made it. Another space may have a folio of the same order and generation at the offset.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[repr(transparent)]
 pub struct SoftLeaf(u64);
