@@ -24,6 +24,20 @@ pub fn bounded_less(less: usize, name: &str, body: impl Fn() + Send + Sync + 'st
     explore(name, Some(builder.preemption_bound.unwrap_or(2).saturating_sub(less)), builder, body);
 }
 
+/// As `bounded`, with one preemption more: for models that have teeth only then, and are small enough.
+#[track_caller]
+pub fn bounded_more(name: &str, body: impl Fn() + Send + Sync + 'static) {
+    let builder = loom::model::Builder::new();
+    explore(name, Some(builder.preemption_bound.unwrap_or(2) + 1), builder, body);
+}
+
+/// As `bounded`, with no more than `most` preemptions: for models that take hours with more.
+#[track_caller]
+pub fn bounded_by(most: usize, name: &str, body: impl Fn() + Send + Sync + 'static) {
+    let builder = loom::model::Builder::new();
+    explore(name, Some(builder.preemption_bound.unwrap_or(2).min(most)), builder, body);
+}
+
 /// Explores every interleaving of `body`: for models that are small enough.
 #[track_caller]
 pub fn unbounded(name: &str, body: impl Fn() + Send + Sync + 'static) {

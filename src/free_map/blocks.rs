@@ -84,7 +84,8 @@ impl Blocks {
                 return Ok(None);
             };
             // Acquire [claim]: what the last holder of the whole block did before its `release` is behind us.
-            match word.compare_exchange_weak(seen.bits(), next.bits(), Acquire, Relaxed) {
+            // Release [verify]: a search that sees our claim sees what we released, and counted, before it.
+            match word.compare_exchange_weak(seen.bits(), next.bits(), AcqRel, Relaxed) {
                 Ok(_) => {
                     self.note_growth(block, seen, next);
                     return Ok(Some((block << BLOCK_SHIFT) + start));
@@ -124,8 +125,8 @@ impl Blocks {
         let mut seen = BlockUse::from_bits(word.load(Relaxed));
         loop {
             let Some(next) = seen.with_whole(order) else { return false };
-            // Acquire [claim]: as in `claim_in`, and of every small folio.
-            match word.compare_exchange_weak(seen.bits(), next.bits(), Acquire, Relaxed) {
+            // AcqRel [claim], [verify]: as in `claim_in`, and what every small folio's last holder did.
+            match word.compare_exchange_weak(seen.bits(), next.bits(), AcqRel, Relaxed) {
                 Ok(_) => {
                     self.note_growth(block, seen, next);
                     return true;
@@ -174,7 +175,8 @@ impl Blocks {
             return (BlockUse::from_bits(0), None);
         };
         // Release [verify]: a read-modify-write takes its place in the word's order of changes, and hands the searcher's
-        // announcement to every later `take_off`. Acquire: the bits are read after it.
+        // announcement to every later `take_off`. Acquire [verify]: with a claim that it sees, it sees the releases that
+        // the claimer counted before; and the bits are read after it.
         let seen = BlockUse::from_bits(word.fetch_add(0, AcqRel));
         let bits = if seen.free() == 0 { None } else { self.bits.get_populated(block).map(FreeBits::snapshot) };
         (seen, bits)
