@@ -1,0 +1,158 @@
+//! What is done to devices, and to their free pages, on both sides.
+
+use super::*;
+
+impl<'s> Oracle<'s> {
+    pub(super) fn register(&mut self, nr_pages: u64, has_ops: bool) {
+        self.registrations += 1;
+        let owner = Owner::new(self.registrations);
+        let mut config = DeviceConfig::new(nr_pages).owner(owner).name("device");
+        if has_ops {
+            config = config.ops(Recorder { owner, log: Arc::clone(&self.log) });
+        }
+        let fits = nr_pages > 0 && self.model.fits(nr_pages);
+        if fits && self.devices.len() == MAX_DEVICES {
+            let Some(gone) = self.devices.iter().position(|device| device.gone) else { return };
+            self.devices.swap_remove(gone);
+        }
+        let device = match self.space.register(config) {
+            Ok(device) => device,
+            Err(error) => {
+                assert!(!fits, "{nr_pages} pages fit: {error}");
+                self.stats.no_space += u64::from(nr_pages > 0);
+                let expected = match nr_pages {
+                    0 => RegisterError::ZeroPages,
+                    _ => RegisterError::NoSpace {
+                        requested: nr_pages,
+                        free: self.model.unregistered_pages(),
+                        largest: self.model.largest_device(),
+                    },
+                };
+                assert_eq!(error, expected);
+                return;
+            }
+        };
+        assert!(fits, "{device:?} has no room");
+        let (start, end) = (device.range().start().get(), device.range().start().get() + nr_pages);
+        assert_eq!(start % device_align(nr_pages), 0, "the base of {device:?}");
+        assert!(end <= self.model.max_pages, "{device:?} is beyond the end of the space");
+        for (&other, room) in &self.model.devices {
+            assert!(end <= other || other + room.nr_pages <= start, "{device:?} overlaps the device at {other}");
+        }
+        assert_eq!((device.range().nr_pages(), device.owner(), device.name()), (nr_pages, owner, "device"));
+        self.model.devices.insert(start, Room { nr_pages, dying: false });
+        self.devices.push(Registered { device, start, has_ops, gone: false });
+    }
+
+    /// Why an allocation of `n` folios must fail, if it must.
+    pub(super) fn refusal(&self, device: usize, order: Order, n: u64) -> Option<AllocError> {
+        let Registered { ref device, start, gone, .. } = self.devices[device];
+        let requested = order.nr_pages() * n;
+        if n == 0 {
+            return None;
+        }
+        if order.nr_pages() > device.range().nr_pages() {
+            return Some(AllocError::TooLarge);
+        }
+        if gone || self.model.devices[&start].dying {
+            return Some(AllocError::Dying);
+        }
+        if self.model.room_for(start, order) >= n {
+            return None;
+        }
+        let free = device.range().nr_pages() - self.model.live_pages(start);
+        Some(if free < requested {
+            AllocError::Exhausted { requested, free }
+        } else {
+            AllocError::Fragmented { requested, free, largest: self.model.largest(start) }
+        })
+    }
+
+    pub(super) fn alloc(&mut self, device: u8, order: Order) {
+        let Some(i) = pick(device, self.devices.len()) else { return };
+        let before = self.devices[i].device.nr_live_pages();
+        match (self.devices[i].device.alloc(order), self.refusal(i, order, 1)) {
+            (Ok(folio), None) => self.begin(i, folio, order),
+            (Err(error), Some(expected)) => {
+                assert_eq!(error, expected);
+                assert_eq!(self.devices[i].device.nr_live_pages(), before, "a failed allocation changes nothing");
+                self.stats.exhausted += u64::from(matches!(error, AllocError::Exhausted { .. }));
+                self.stats.fragmented += u64::from(matches!(error, AllocError::Fragmented { .. }));
+            }
+            (answer, expected) => panic!("{answer:?}, where the refusal should have been {expected:?}"),
+        }
+    }
+
+    pub(super) fn alloc_many(&mut self, device: u8, order: Order, n: u8) {
+        let Some(i) = pick(device, self.devices.len()) else { return };
+        let before = self.devices[i].device.nr_live_pages();
+        let mut folios = Vec::new();
+        let answer = self.devices[i].device.alloc_many(order, usize::from(n), &mut folios);
+        match (answer, self.refusal(i, order, u64::from(n))) {
+            (Ok(()), None) => {
+                assert_eq!(folios.len(), usize::from(n));
+                folios.into_iter().for_each(|folio| self.begin(i, folio, order));
+            }
+            (Err(error), Some(expected)) => {
+                assert!(folios.is_empty(), "all or nothing");
+                assert_eq!(self.devices[i].device.nr_live_pages(), before, "a failed allocation changes nothing");
+                self.stats.refused_many += 1;
+                match (error, expected) {
+                    // What was largest while the request held a part of itself depends on which part that was.
+                    (
+                        AllocError::Fragmented { requested, free, largest },
+                        AllocError::Fragmented { requested: all, free: all_free, largest: most },
+                    ) => {
+                        assert_eq!((requested, free), (all, all_free));
+                        assert!(largest < order.nr_pages() && largest <= most, "largest is {largest} of {most}");
+                    }
+                    _ => assert_eq!(error, expected),
+                }
+            }
+            (answer, expected) => panic!("{answer:?}, where the refusal should have been {expected:?}"),
+        }
+    }
+
+    pub(super) fn begin(&mut self, device: usize, folio: Folio<'s>, order: Order) {
+        assert_eq!((folio.order(), folio.nr_pages()), (order, order.nr_pages()));
+        assert_eq!((folio.refs(), folio.maps(), folio.private()), (1, 0, 0), "a folio is born anew");
+        assert!(folio.device() == self.devices[device].device);
+        self.model.begin(self.devices[device].start, folio.offset().get(), order);
+        self.stats.allocated += 1;
+        self.handles.push(folio);
+    }
+
+    pub(super) fn drain(&mut self, device: u8) {
+        let Some(i) = pick(device, self.devices.len()) else { return };
+        let Registered { ref device, start, gone, .. } = self.devices[i];
+        let (live_pages, dying) =
+            if gone { (0, true) } else { (self.model.live_pages(start), self.model.devices[&start].dying) };
+        let expected = match (dying, live_pages) {
+            (false, _) => Err(DrainError::Alive { live_pages }),
+            (true, 0) => Ok(()),
+            (true, _) => Err(DrainError::TimedOut { live_pages }),
+        };
+        assert_eq!(device.drain(Duration::ZERO), expected);
+    }
+
+    pub(super) fn unregister(&mut self, i: usize) {
+        let Registered { ref device, start, gone, .. } = self.devices[i];
+        let expected = if gone { 0 } else { self.model.live_pages(start) };
+        match device.clone().unregister() {
+            Ok(()) => {
+                assert!(!gone && expected == 0, "{device:?} has gone, with {expected} pages in use");
+                self.model.devices.remove(&start);
+                self.devices[i].gone = true;
+                self.stats.unregistered += 1;
+            }
+            Err(UnregisterError::Busy { live_pages, device: back }) => {
+                assert!(!gone && live_pages > 0);
+                assert_eq!(live_pages, expected);
+                assert!(back == *device, "the device comes back");
+                self.stats.busy += 1;
+            }
+            Err(UnregisterError::Gone) => assert!(gone, "{device:?} is still here"),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! [`run`]: every operation on a real space and on the model, with the answers compared.
+//!
+//! One thread, so every answer is known exactly, the numbers in errors included. Panics at the first difference, with
+//! the operation in the message; what several threads may see is checked in `tests/threads.rs`.
+
+mod devices;
+mod leaves;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use farpage::{
+    AllocError, Device, DeviceConfig, DeviceOps, DrainError, Folio, FreedFolio, LeafKind, Offset, Order, Owner,
+    PageRef, RegisterError, SoftLeaf, Space, TakeError, UnregisterError,
+};
+
+use super::model::{Life, Model, Room, device_align};
+use super::ops::Op;
+
+/// Handles on devices, dead ones included.
+const MAX_DEVICES: usize = 6;
+/// Leaf words, stale ones and copies included.
+const MAX_LEAVES: usize = 96;
+
+/// Fewer than any place has generations.
+pub(crate) const MAX_OPS: usize = 4_000;
+
+/// How often the interesting things happened, so that a test can tell that they did.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Stats {
+    pub(crate) ops: u64,
+    pub(crate) allocated: u64,
+    pub(crate) exhausted: u64,
+    pub(crate) fragmented: u64,
+    pub(crate) refused_many: u64,
+    pub(crate) found: u64,
+    pub(crate) stale: u64,
+    pub(crate) double_takes: u64,
+    pub(crate) busy: u64,
+    pub(crate) unregistered: u64,
+    pub(crate) no_space: u64,
+}
+
+/// Runs `ops` on a space of `max_pages` pages, then puts everything, unregisters every device, and validates.
+///
+/// At most [`MAX_OPS`] operations, so that no generation comes round and a stale leaf is stale for the whole run.
+pub(crate) fn run(max_pages: u64, ops: impl IntoIterator<Item = Op>) -> Stats {
+    let space = Space::builder().max_pages(max_pages).cores(2).build().expect("address space");
+    let mut oracle = Oracle::new(&space, max_pages);
+    for op in ops.into_iter().take(MAX_OPS) {
+        oracle.step(op);
+    }
+    oracle.finish()
+}
+
+/// What the driver was told.
+type Log = Arc<Mutex<Vec<(Owner, FreedFolio)>>>;
+
+struct Recorder {
+    owner: Owner,
+    log: Log,
+}
+
+impl DeviceOps for Recorder {
+    fn folio_free(&self, folio: FreedFolio) {
+        self.log.lock().expect("no test panics with it").push((self.owner, folio));
+    }
+}
+
+struct Registered<'s> {
+    device: Device<'s>,
+    start: u64,
+    has_ops: bool,
+    gone: bool,
+}
+
+struct Leaf {
+    word: SoftLeaf,
+    head: u64,
+    serial: u64,
+}
+
+struct Oracle<'s> {
+    space: &'s Space,
+    model: Model,
+    devices: Vec<Registered<'s>>,
+    handles: Vec<Folio<'s>>,
+    leaves: Vec<Leaf>,
+    log: Log,
+    /// What `log` should hold: the end of every life, as (first page of the device, head, life).
+    ended: Vec<(u64, u64, Life)>,
+    registrations: u64,
+    stats: Stats,
+}
+
+impl<'s> Oracle<'s> {
+    fn new(space: &'s Space, max_pages: u64) -> Oracle<'s> {
+        Oracle {
+            space,
+            model: Model::new(max_pages),
+            devices: Vec::new(),
+            handles: Vec::new(),
+            leaves: Vec::new(),
+            log: Log::default(),
+            ended: Vec::new(),
+            registrations: 0,
+            stats: Stats::default(),
+        }
+    }
+
+    fn step(&mut self, op: Op) {
+        let at = Trace(self.stats.ops, op);
+        self.stats.ops += 1;
+        match op {
+            Op::Register { nr_pages, has_ops } => self.register(nr_pages, has_ops),
+            Op::Alloc { device, order } => self.alloc(device, order),
+            Op::AllocMany { device, order, n } => self.alloc_many(device, order, n),
+            Op::Clone { handle } => {
+                if let Some(i) = pick(handle, self.handles.len()) {
+                    let folio = self.handles[i].clone();
+                    self.life_mut(folio.offset()).refs += 1;
+                    self.handles.push(folio);
+                }
+            }
+            Op::Drop { handle } => self.drop_handle(handle),
+            Op::DropMany { handle, n } => (0..n).for_each(|i| self.drop_handle(handle.wrapping_add(u16::from(i) * 7))),
+            Op::SetPrivate { handle, value } => {
+                if let Some(i) = pick(handle, self.handles.len()) {
+                    self.handles[i].set_private(value);
+                    self.life_mut(self.handles[i].offset()).private = value;
+                }
+            }
+            Op::IntoLeaf { handle, access } => {
+                if let Some(i) = pick(handle, self.handles.len()) {
+                    self.make_room_for_a_leaf(i);
+                    let folio = self.handles.swap_remove(i);
+                    let life = self.life_mut(folio.offset());
+                    life.maps += 1;
+                    let (head, serial) = (folio.offset().get(), life.serial);
+                    let word = folio.into_leaf(access);
+                    assert_eq!(word.kind(), LeafKind::DevicePrivate(access));
+                    assert_eq!(word.offset().map(Offset::get), Some(head));
+                    assert!(!word.is_young() && !word.is_dirty());
+                    self.leaves.push(Leaf { word, head, serial });
+                }
+            }
+            Op::CopyLeaf { leaf } => {
+                if let Some(i) = pick(leaf, self.leaves.len()).filter(|_| self.leaves.len() < MAX_LEAVES) {
+                    let Leaf { word, head, serial } = self.leaves[i];
+                    self.leaves.push(Leaf { word, head, serial });
+                }
+            }
+            Op::Access { leaf, access } => self.rewrite(leaf, |word| word.with_access(access)),
+            Op::Migrate { leaf, access } => {
+                self.rewrite(leaf, |word| word.to_migration(access).expect("it names a page"));
+            }
+            Op::Mark { leaf, young, dirty } => self.rewrite(leaf, |word| word.with_young(young).with_dirty(dirty)),
+            Op::Lookup { leaf } => {
+                if let Some(i) = pick(leaf, self.leaves.len()) {
+                    self.check_found(i, self.space.lookup(self.leaves[i].word));
+                }
+            }
+            Op::LookupMany { leaf, n, room } => self.lookup_many(leaf, usize::from(n % 80), usize::from(room % 80)),
+            Op::TryGet { leaf } => self.try_get(leaf),
+            Op::Take { leaf, forget } => {
+                if let Some(i) = pick(leaf, self.leaves.len()) {
+                    let taken = self.take(i);
+                    self.handles.extend(taken);
+                    if forget {
+                        self.leaves.swap_remove(i);
+                    }
+                }
+            }
+            Op::Page { at } => {
+                // A quarter beyond the end.
+                let at = (u64::from(at) * (self.model.max_pages + self.model.max_pages / 4)) >> 32;
+                self.check_page(at, self.space.page(offset(at)));
+            }
+            Op::Word { bits } => self.word(SoftLeaf::from_bits(bits)),
+            Op::Kill { device } => {
+                if let Some(i) = pick(device, self.devices.len()) {
+                    self.devices[i].device.kill();
+                    if !self.devices[i].gone {
+                        self.room_mut(i).dying = true;
+                    }
+                }
+            }
+            Op::Drain { device } => self.drain(device),
+            Op::Unregister { device } => {
+                if let Some(i) = pick(device, self.devices.len()) {
+                    self.unregister(i);
+                }
+            }
+            Op::Report => self.report(),
+            Op::Validate => self.validate(),
+        }
+        self.check_callbacks();
+        drop(at);
+    }
+
+    fn drop_handle(&mut self, handle: u16) {
+        if let Some(i) = pick(handle, self.handles.len()) {
+            let folio = self.handles.swap_remove(i);
+            self.put(folio);
+        }
+    }
+
+    fn put(&mut self, folio: Folio<'s>) {
+        let head = folio.offset().get();
+        let life = *self.life_mut(folio.offset());
+        assert_eq!((folio.refs(), folio.maps(), folio.private()), (life.refs, life.maps, life.private));
+        drop(folio);
+        if let Some(life) = self.model.put(head) {
+            self.ended.push((life.device, head, life));
+        }
+    }
+
+    fn report(&self) {
+        let report = self.space.report();
+        assert_eq!(report.max_pages, self.model.max_pages);
+        assert_eq!(report.devices.len(), self.model.devices.len());
+        let (mut registered, mut live, mut runs) = (0, 0, [0; 19]);
+        for (device, (&start, room)) in report.devices.iter().zip(&self.model.devices) {
+            assert_eq!((device.start, device.nr_pages, device.dying), (start, room.nr_pages, room.dying));
+            assert_eq!(device.live_pages, self.model.live_pages(start));
+            assert_eq!(device.free_runs, self.model.free_runs(start), "free runs of the device at {start}");
+            assert_eq!(device.largest_free_pages(), self.model.largest(start));
+            registered += device.nr_pages;
+            live += device.live_pages;
+            runs.iter_mut().zip(device.free_runs).for_each(|(sum, nr)| *sum += nr);
+        }
+        assert_eq!((report.registered_pages, report.live_pages), (registered, live));
+        assert_eq!((report.free_pages, report.free_runs), (registered - live, runs));
+        for Registered { device, start, gone, .. } in &self.devices {
+            let live = if *gone { 0 } else { self.model.live_pages(*start) };
+            assert_eq!((device.nr_live_pages(), device.nr_free_pages()), (live, device.range().nr_pages() - live));
+        }
+    }
+
+    fn validate(&self) {
+        assert_eq!(self.space.validate(), Ok(()));
+    }
+
+    /// Every life that ended was reported once, in order, with its last private word; and nothing else was.
+    fn check_callbacks(&mut self) {
+        let mut log = self.log.lock().expect("no test panics with it");
+        let mut told = log.drain(..);
+        for (start, head, life) in self.ended.drain(..) {
+            let registered = self.devices.iter().find(|device| !device.gone && device.start == start);
+            let registered = registered.expect("a folio keeps its device");
+            if registered.has_ops {
+                let (owner, freed) = told.next().expect("the end of a folio is reported");
+                assert_eq!(owner, registered.device.owner());
+                let freed = (freed.offset().get(), freed.order(), freed.private());
+                assert_eq!(freed, (head, life.order, life.private));
+            }
+        }
+        assert_eq!(told.next(), None, "nothing ended, and it was reported");
+    }
+
+    fn finish(mut self) -> Stats {
+        self.report();
+        self.validate();
+        while !self.handles.is_empty() {
+            self.drop_handle(0);
+        }
+        while let Some(last) = self.leaves.len().checked_sub(1) {
+            if let Some(folio) = self.take(last) {
+                self.put(folio);
+            }
+            self.leaves.pop();
+        }
+        self.check_callbacks();
+        assert!(self.model.lives.is_empty(), "every reference was a handle's or a leaf's");
+        self.report();
+        self.validate();
+        for i in 0..self.devices.len() {
+            self.unregister(i);
+        }
+        assert_eq!(self.space.report().registered_pages, 0);
+        self.validate();
+        self.stats
+    }
+
+    fn life_mut(&mut self, head: Offset) -> &mut Life {
+        self.model.lives.get_mut(&head.get()).expect("a handle's folio lives")
+    }
+
+    fn room_mut(&mut self, device: usize) -> &mut Room {
+        self.model.devices.get_mut(&self.devices[device].start).expect("the device is registered")
+    }
+}
+
+/// Says on the way out of a panic which operation it was.
+struct Trace(u64, Op);
+
+impl Drop for Trace {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("operation {}: {:?}", self.0, self.1);
+        }
+    }
+}
+
+/// Reduces the number of something to what there is.
+fn pick(number: impl Into<usize>, len: usize) -> Option<usize> {
+    number.into().checked_rem(len)
+}
+
+fn offset(page: u64) -> Offset {
+    Offset::new(page).expect("a space of a test is small")
+}
