@@ -25,7 +25,7 @@ pub(crate) const WORDS_PER_BLOCK: usize = 1 << (BLOCK_SHIFT - WORD_SHIFT);
 /// The largest order of a folio: 1 GiB of 4 KiB pages.
 pub(crate) const MAX_ORDER: u8 = if MODEL { 3 } else { 18 };
 
-/// The smallest power of two of pages that a space may be asked to hold no more than.
+/// The most pages that a space can have.
 pub(crate) const MAX_PAGES_LIMIT: u64 = 1 << OFFSET_BITS;
 
 const _: () = assert!(BLOCK_SHIFT > WORD_SHIFT, "a block is more than one word of free bits");

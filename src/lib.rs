@@ -52,6 +52,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod class;
 mod device;
 mod error;
 mod folio;

@@ -9,7 +9,8 @@ use core::time::Duration;
 use loom::alloc::Track;
 use loom::cell::UnsafeCell;
 
-use crate::free_map::{Blocks, ClaimError, Class, FreeBits, FreeMap, Mixing};
+use crate::class::Class;
+use crate::free_map::{Blocks, ClaimError, FreeBits, FreeMap, Mixing};
 use crate::geometry::{BLOCK_SHIFT, PAGES_PER_BLOCK, block_of};
 use crate::page::State;
 use crate::section_map::{Place, SectionMap};

@@ -16,8 +16,9 @@
 #![forbid(unsafe_code)]
 
 use super::bits::FreeBits;
-use super::block_use::{BlockUse, ClassChange, Mixing};
+use super::block_use::{BlockUse, Mixing};
 use super::summary::Summary;
+use crate::class::ClassChange;
 use crate::geometry::{BLOCK_SHIFT, PAGES_PER_BLOCK, WORDS_PER_BLOCK, block_of};
 use crate::sparse::{Layout, NoMemory, ReserveError, SparseArray};
 use crate::sync::{

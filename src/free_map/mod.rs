@@ -4,7 +4,6 @@
 //! blocks of other orders. Only when all of them fail does the exact search run, which alone may say "exhausted".
 //!
 //! Below: `blocks`, which keeps the words of all blocks of the space. Above: `device`. Edges: [claim], [verify].
-#![forbid(unsafe_code)]
 
 mod bits;
 mod block_use;
@@ -17,16 +16,23 @@ use core::ops::Range;
 use crossbeam_utils::CachePadded;
 
 pub(crate) use bits::{FreeBits, free_pages, largest_free_order};
-pub(crate) use block_use::{BlockUse, CHANGES_BITS, Class, ClassChange, Mixing};
+pub(crate) use block_use::{BlockUse, Mixing};
 pub(crate) use blocks::Blocks;
 
 use crate::geometry::{PAGES_PER_BLOCK, block_of, blocks_for};
-use crate::sparse::NoMemory;
+use crate::sparse::{NoMemory, Zeroed};
 use crate::sync::{
     AtomicU32, AtomicU64, Backoff,
     Ordering::{Acquire, Relaxed, Release},
 };
 use crate::words::{OffsetRange, Order};
+
+// SAFETY: An array of zero integers, without drop glue.
+unsafe impl Zeroed for FreeBits {
+    fn absent() -> FreeBits {
+        FreeBits::absent()
+    }
+}
 
 /// How often an exact search for a run looks again because pages came and went.
 const PATIENCE: u32 = 16;

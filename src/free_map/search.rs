@@ -1,7 +1,8 @@
 //! Where to look for a free run: by hint, and by a census of all blocks.
 #![forbid(unsafe_code)]
 
-use super::{BlockUse, Blocks, Class, FreeMap, Mixing, free_pages, largest_free_order};
+use super::{BlockUse, Blocks, FreeMap, Mixing, free_pages, largest_free_order};
+use crate::class::Class;
 use crate::geometry::{BLOCK_SHIFT, PAGES_PER_BLOCK};
 use crate::sparse::NoMemory;
 use crate::sync::Ordering::Relaxed;

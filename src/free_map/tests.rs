@@ -1,4 +1,5 @@
 use super::*;
+use crate::class::Class;
 use crate::words::Offset;
 
 fn range(first_block: u64, nr_pages: u64) -> OffsetRange {

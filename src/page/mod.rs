@@ -22,7 +22,7 @@ use crate::words::Order;
 /// | absent (all zero) | 0     | 0     | no   | whoever claimed the run in the free map                     |
 /// | free              | 0     | 0     | no   | whoever claimed the run in the free map                     |
 /// | live              | 1..   | 0..   | yes  | any holder, by atomic read-modify-write                     |
-/// | being freed       | 0     | 0     | yes  | the thread whose put was the last, until `retire` or `init` |
+/// | being freed       | 0     | 0     | yes  | the thread whose put was the last, until `retire`           |
 ///
 /// free -> live by `init`, live -> being freed by the last `put`, being freed -> free by `retire`.
 #[repr(C, align(16))]
@@ -33,7 +33,6 @@ pub(crate) struct Page {
 
 const _: () = assert!(crate::geometry::MODEL || size_of::<Page>() == 16, "16 bytes of metadata a page");
 
-// SAFETY is not needed here: `sparse` vouches for two zero integers, see `section_map`.
 impl Page {
     #[allow(dead_code, reason = "see `Zeroed::absent`")]
     pub(crate) fn absent() -> Page {

@@ -1,10 +1,9 @@
 //! [`BlockWord`]: which order a block serves and whose it is, as readers see it.
 #![forbid(unsafe_code)]
 
-use crate::free_map::{CHANGES_BITS, Class, ClassChange};
+use crate::class::{CHANGES_BITS, Class, ClassChange};
 
-const CLASS_BITS: u32 = 5;
-const CHANGES_SHIFT: u32 = CLASS_BITS;
+const CHANGES_SHIFT: u32 = Class::BITS;
 const DEVICE_SHIFT: u32 = 32;
 
 const _: () = assert!(CHANGES_SHIFT + CHANGES_BITS <= DEVICE_SHIFT);

@@ -11,7 +11,7 @@ mod block_word;
 
 pub(crate) use block_word::BlockWord;
 
-use crate::free_map::{Class, ClassChange, FreeBits};
+use crate::class::{Class, ClassChange};
 use crate::geometry::{BLOCK_SHIFT, PAGES_PER_BLOCK, block_of};
 use crate::page::{Page, State};
 use crate::sparse::{Layout, NoMemory, ReserveError, SparseArray, Zeroed};
@@ -33,19 +33,12 @@ unsafe impl Zeroed for Page {
     }
 }
 
-// SAFETY: An array of zero integers, without drop glue.
-unsafe impl Zeroed for FreeBits {
-    fn absent() -> FreeBits {
-        FreeBits::absent()
-    }
-}
-
 /// Where a folio lies, and so where its metadata is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     /// The folio's first page.
     pub(crate) head: Offset,
-    /// Its order when it was found.
+    /// Its order.
     pub(crate) order: Order,
 }
 

@@ -3,8 +3,9 @@
 
 use core::fmt;
 
+use crate::class::Class;
 use crate::device::Entry;
-use crate::free_map::{BlockUse, Class};
+use crate::free_map::BlockUse;
 use crate::geometry::{BLOCK_SHIFT, PAGES_PER_BLOCK, PAGES_PER_WORD, WORDS_PER_BLOCK};
 use crate::page::State;
 use crate::section_map::Place;
