@@ -45,7 +45,7 @@ impl Live {
     /// Lets `nr_pages` in, unless the count is closed.
     #[inline]
     pub(crate) fn enter(&self, nr_pages: u64) -> Result<(), Closed> {
-        self.enter_at(thread_slot(), nr_pages)
+        self.enter_at(thread_slot().unwrap_or(0), nr_pages)
     }
 
     pub(crate) fn enter_at(&self, slot: usize, nr_pages: u64) -> Result<(), Closed> {
@@ -69,7 +69,7 @@ impl Live {
     #[inline]
     #[must_use = "a closed count must be left by `exit_closed`"]
     pub(crate) fn exit(&self, nr_pages: u64) -> bool {
-        self.exit_at(thread_slot(), nr_pages)
+        self.exit_at(thread_slot().unwrap_or(0), nr_pages)
     }
 
     pub(crate) fn exit_at(&self, slot: usize, nr_pages: u64) -> bool {
@@ -91,7 +91,7 @@ impl Live {
     pub(crate) fn exit_closed(&self, nr_pages: u64) {
         let gate = self.gate.lock();
         // Release [drain]: as in `exit_at`.
-        self.copy(thread_slot()).fetch_sub(ONE * nr_pages as i64, Release);
+        self.copy(thread_slot().unwrap_or(0)).fetch_sub(ONE * nr_pages as i64, Release);
         if self.sum() == 0 {
             self.emptied.notify_all();
         }

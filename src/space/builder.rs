@@ -9,6 +9,7 @@ use crate::free_map::Blocks;
 use crate::geometry::{MAX_PAGES_LIMIT, MODEL, PAGES_PER_BLOCK, blocks_for};
 use crate::section_map::SectionMap;
 use crate::space::Space;
+use crate::sync::prepare_barriers;
 
 /// Which pages of host memory the metadata itself lies in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,6 +85,7 @@ impl SpaceBuilder {
         if self.max_pages > MAX_PAGES_LIMIT {
             return Err(SpaceError::too_many(self.max_pages));
         }
+        prepare_barriers();
         let nr_blocks = blocks_for(self.max_pages);
         let nr_pages = nr_blocks * PAGES_PER_BLOCK;
         Ok(Space {
