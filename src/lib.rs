@@ -63,6 +63,7 @@ mod live;
 #[doc(hidden)]
 pub mod model;
 mod page;
+mod seat;
 mod section_map;
 mod space;
 mod sparse;
@@ -76,7 +77,7 @@ mod words;
 #[doc = include_str!("../ARCHITECTURE.md")]
 pub mod architecture {}
 
-pub use device::{Device, DeviceConfig, DeviceOps, FreedFolio, Owner};
+pub use device::{Cache, Device, DeviceConfig, DeviceOps, FreedFolio, Owner};
 pub use error::{AllocError, DrainError, RegisterError, SpaceError, TakeError, TooManyRefs, UnregisterError};
 pub use folio::{Folio, PageRef};
 pub use space::{DeviceReport, MetadataPages, Space, SpaceBuilder, SpaceReport, Violation};

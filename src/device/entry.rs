@@ -3,9 +3,10 @@
 
 use crate::device::config::{DeviceConfig, DeviceOps, Owner};
 use crate::folio::{Folio, FolioWord};
-use crate::free_map::FreeMap;
+use crate::free_map::{Claimer, FreeMap};
 use crate::geometry::{BLOCK_SHIFT, block_of};
-use crate::live::Live;
+use crate::live::{Door, Live};
+use crate::seat::{Seat, Seating, Seats};
 use crate::section_map::Place;
 use crate::space::Space;
 use crate::sparse::NoMemory;
@@ -20,7 +21,8 @@ pub(crate) struct Entry {
     owner: Owner,
     name: Box<str>,
     ops: Option<Box<dyn DeviceOps>>,
-    live: Live,
+    entrance: Door,
+    seats: Seats,
     map: FreeMap,
     /// Serialises what ends a device. Never held while anybody allocates or frees.
     phase: Mutex<Phase>,
@@ -43,26 +45,26 @@ pub(crate) enum NotRetired {
 impl Entry {
     /// A device in `range`, whose last block is prepared in the free map.
     pub(crate) fn new(index: u32, range: OffsetRange, config: DeviceConfig, space: &Space) -> Result<Entry, NoMemory> {
-        let entry = Entry::with(index, range, config, space.cores(), Phase::Alive);
+        let entry = Entry::with(index, range, config, space.seating(range.nr_pages()), Phase::Alive);
         entry.map.begin(space.blocks())?;
         Ok(entry)
     }
 
     /// What stands for a device that is gone.
     pub(crate) fn nobody() -> Entry {
-        let entry = Entry::with(0, OffsetRange::EMPTY, DeviceConfig::new(0), 1, Phase::Gone);
-        entry.live.close();
-        entry
+        let seating = Seating { cores: 0, cached_pages: 0 };
+        Entry::with(0, OffsetRange::EMPTY, DeviceConfig::new(0), seating, Phase::Gone)
     }
 
-    fn with(index: u32, range: OffsetRange, config: DeviceConfig, cores: usize, phase: Phase) -> Entry {
+    fn with(index: u32, range: OffsetRange, config: DeviceConfig, seating: Seating, phase: Phase) -> Entry {
         Entry {
             index,
             range,
             owner: config.owner,
             name: config.name,
             ops: config.ops,
-            live: Live::new(cores),
+            entrance: Door::open(),
+            seats: Seats::new(seating),
             map: FreeMap::new(range),
             phase: Mutex::new(phase),
         }
@@ -88,18 +90,37 @@ impl Entry {
         self.ops.as_deref()
     }
 
-    pub(crate) fn live(&self) -> &Live {
-        &self.live
+    pub(crate) fn seats(&self) -> &Seats {
+        &self.seats
+    }
+
+    /// Where pages come in.
+    #[inline]
+    pub(crate) fn entrance(&self) -> &Door {
+        &self.entrance
+    }
+
+    pub(crate) fn live<'a>(&'a self, space: &'a Space) -> Live<'a> {
+        Live {
+            entrance: &self.entrance,
+            exit: space.devices().door(self.index),
+            seats: &self.seats,
+            bell: space.bell(),
+        }
+    }
+
+    pub(crate) fn claimer<'a>(&'a self, space: &'a Space, seat: &'a Seat) -> Claimer<'a> {
+        Claimer { blocks: space.blocks(), seats: &self.seats, seat }
     }
 
     pub(crate) fn map(&self) -> &FreeMap {
         &self.map
     }
 
-    pub(crate) fn kill(&self) {
+    pub(crate) fn kill(&self, space: &Space) {
         let mut phase = self.phase.lock();
-        self.live.close();
         if *phase == Phase::Alive {
+            self.live(space).close();
             *phase = Phase::Dying;
         }
     }
@@ -111,23 +132,35 @@ impl Entry {
     }
 
     /// Ends the device if none of its pages is in use; otherwise changes nothing.
-    pub(crate) fn retire(&self) -> Result<(), NotRetired> {
-        let mut phase = self.phase.lock();
+    pub(crate) fn retire(&self, space: &Space) -> Result<(), NotRetired> {
+        let (mut phase, live) = (self.phase.lock(), self.live(space));
         if *phase == Phase::Gone {
             return Err(NotRetired::Gone);
         }
         // Do not turn anybody away, not even for a moment, while the device is plainly in use.
-        if *phase == Phase::Dying || self.live.pages() == 0 {
-            self.live.close();
-            if self.live.is_drained() {
+        if *phase == Phase::Dying || live.pages() == 0 {
+            live.close();
+            if live.is_drained() {
                 *phase = Phase::Gone;
+                // Nobody is in, and nobody gets in: what is left in stashes is ours.
+                self.map.drain_all(self.claimer(space, self.seats.shared()));
                 return Ok(());
             }
             if *phase == Phase::Alive {
-                self.live.reopen();
+                live.reopen();
             }
         }
-        Err(NotRetired::Busy { live_pages: self.live.pages() })
+        Err(NotRetired::Busy { live_pages: live.pages() })
+    }
+
+    /// Takes a run back whose folio has ended: into the stash of `seat` if there is room, or into the free map.
+    #[inline]
+    pub(crate) fn give_back(&self, space: &Space, seat: &Seat, place: Place) {
+        if seat.stash().push(place.order, place.head.get()) {
+            self.map.note_released(place.order.nr_pages());
+        } else {
+            self.map.release(space.blocks(), seat, place.head.get(), place.order);
+        }
     }
 
     /// Memory for the metadata of a run that the caller has claimed, and the words of its blocks brought up to date.

@@ -2,6 +2,8 @@
 //!
 //! Below: `free_map`, `live`, `section_map`. Above: `space`. Edges: [drain], [claim].
 
+mod batch;
+mod cache;
 mod config;
 mod ending;
 mod entry;
@@ -11,13 +13,17 @@ use core::fmt;
 use core::time::Duration;
 use std::sync::Arc;
 
+use batch::Batch;
+pub use cache::Cache;
 pub use config::{DeviceConfig, DeviceOps, FreedFolio, Owner};
-pub(crate) use ending::end_folio;
+pub(crate) use ending::{end_folio, end_folio_at};
 pub(crate) use entry::Entry;
 pub(crate) use table::DeviceTable;
 
 use crate::error::{AllocError, DrainError, UnregisterError};
 use crate::folio::Folio;
+use crate::live::Live;
+use crate::seat::Seat;
 use crate::space::Space;
 use crate::words::{OffsetRange, Order};
 
@@ -75,9 +81,14 @@ impl<'s> Device<'s> {
     }
 
     /// How many pages are in use: in folios that live, and in those whose `folio_free` is running. Exact when nobody
-    /// allocates or frees; otherwise it was so recently. Reads a count per core.
+    /// allocates or frees; otherwise it was so recently. Reads a count for each thread that has used the device.
     pub fn nr_live_pages(&self) -> u64 {
-        self.entry.live().pages().min(self.range().nr_pages())
+        self.live().pages().min(self.range().nr_pages())
+    }
+
+    /// A cache of one's own, for whoever allocates and frees in a loop.
+    pub fn cache(&self) -> Cache<'s> {
+        Cache::new(self.clone())
     }
 
     /// Allocates a folio of `order`, with one reference: the handle.
@@ -91,11 +102,30 @@ impl<'s> Device<'s> {
     /// [`AllocError::Exhausted`] only when fewer pages are free than asked for, [`AllocError::Fragmented`] when they are
     /// there but not in one run, [`AllocError::Dying`] after [`Device::kill`], [`AllocError::TooLarge`] when the device
     /// could never serve the order, [`AllocError::NoMemory`] when its metadata has no memory. Nothing has changed then.
+    #[inline]
     pub fn alloc(&self, order: Order) -> Result<Folio<'s>, AllocError> {
-        let nr_pages = order.nr_pages();
+        self.alloc_at(self.entry.seats().of_this_thread(), order)
+    }
+
+    #[inline]
+    fn alloc_at(&self, seat: &Seat, order: Order) -> Result<Folio<'s>, AllocError> {
         self.check_size(order)?;
-        self.admit(nr_pages)?;
-        self.claim(order).map(|page| self.entry.begin(self.space, page, order)).inspect_err(|_| self.dismiss(nr_pages))
+        self.admit(seat, order.nr_pages())?;
+        match seat.stash().pop(order) {
+            Some(page) => Ok(self.entry.begin(self.space, page, order)),
+            None => self.alloc_from_map(seat, order),
+        }
+    }
+
+    #[inline(never)]
+    fn alloc_from_map(&self, seat: &Seat, order: Order) -> Result<Folio<'s>, AllocError> {
+        match self.claim(seat, order) {
+            Ok(page) => Ok(self.entry.begin(self.space, page, order)),
+            Err(error) => {
+                self.dismiss(seat, order.nr_pages());
+                Err(error)
+            }
+        }
     }
 
     /// Allocates `n` folios of `order` and appends them to `folios`: all of them, or an error and none.
@@ -107,43 +137,48 @@ impl<'s> Device<'s> {
     /// As [`Device::alloc`], with the pages of all `n` folios as what was requested. [`AllocError::NoMemory`] also when
     /// `folios` cannot grow.
     pub fn alloc_many(&self, order: Order, n: usize, folios: &mut Vec<Folio<'s>>) -> Result<(), AllocError> {
+        self.alloc_many_at(self.entry.seats().of_this_thread(), order, n, folios)
+    }
+
+    fn alloc_many_at(
+        &self,
+        seat: &Seat,
+        order: Order,
+        n: usize,
+        folios: &mut Vec<Folio<'s>>,
+    ) -> Result<(), AllocError> {
         let requested = order.nr_pages().saturating_mul(n as u64);
         if n == 0 {
             return Ok(());
         }
         self.check_size(order)?;
         if requested > self.range().nr_pages() {
-            let dying = self.entry.live().is_closed() && self.entry.is_ending();
-            return Err(if dying {
+            return Err(if self.entry.is_ending() {
                 AllocError::Dying
             } else {
                 AllocError::Exhausted { requested, free: self.nr_free_pages() }
             });
         }
         folios.try_reserve(n).map_err(|_| AllocError::NoMemory)?;
-        let mut pages: Vec<u64> = Vec::new();
-        pages.try_reserve_exact(n).map_err(|_| AllocError::NoMemory)?;
-        self.admit(requested)?;
-        for _ in 0..n {
-            match self.claim(order) {
-                Ok(page) => pages.push(page),
-                Err(error) => {
-                    for &page in &pages {
-                        self.entry.map().release(self.space.blocks(), page, order);
-                    }
-                    self.dismiss(requested);
-                    return Err(error.with_claimed(requested, order.nr_pages() * pages.len() as u64));
-                }
+        self.admit(seat, requested)?;
+        let mut batch = Batch::new(self, seat, order);
+        match batch.claim(n) {
+            Ok(()) => {
+                batch.begin(folios);
+                Ok(())
+            }
+            Err(error) => {
+                let claimed = batch.give_up();
+                self.dismiss(seat, requested);
+                Err(error.with_claimed(requested, claimed))
             }
         }
-        folios.extend(pages.into_iter().map(|page| self.entry.begin(self.space, page, order)));
-        Ok(())
     }
 
     /// Refuses every allocation from now on, on every thread: none that begins after this has returned succeeds (one
     /// that was under way still may). What lives goes on living. Linux: `percpu_ref_kill()`.
     pub fn kill(&self) {
-        self.entry.kill();
+        self.entry.kill(self.space);
     }
 
     /// Waits until the last page of a killed device has been given back, its `folio_free` included.
@@ -155,10 +190,10 @@ impl<'s> Device<'s> {
     /// [`DrainError::TimedOut`] with the pages still in use after `limit`; [`DrainError::Alive`] if the device was not
     /// killed.
     pub fn drain(&self, limit: Duration) -> Result<(), DrainError> {
-        if !self.entry.live().is_closed() {
+        if !self.entry.is_ending() {
             return Err(DrainError::Alive { live_pages: self.nr_live_pages() });
         }
-        self.entry.live().drain(limit).map_err(|live_pages| DrainError::TimedOut { live_pages })
+        self.live().drain(limit).map_err(|live_pages| DrainError::TimedOut { live_pages })
     }
 
     /// Takes the device out of the space, killing it if it is alive and empty. Its offsets are free for another one.
@@ -171,7 +206,7 @@ impl<'s> Device<'s> {
     /// [`UnregisterError::Busy`] while a page of it is in use, with the device to try again: kill it, have its pages
     /// put, and [drain](Device::drain) it. [`UnregisterError::Gone`] if another handle did it before.
     pub fn unregister(self) -> Result<(), UnregisterError<'s>> {
-        match self.entry.retire() {
+        match self.entry.retire(self.space) {
             Ok(()) => {
                 self.space.forget(&self.entry);
                 Ok(())
@@ -186,8 +221,9 @@ impl<'s> Device<'s> {
     }
 
     /// Counts pages in; while they are in, the device cannot go.
-    fn admit(&self, nr_pages: u64) -> Result<(), AllocError> {
-        while self.entry.live().enter(nr_pages).is_err() {
+    #[inline]
+    fn admit(&self, seat: &Seat, nr_pages: u64) -> Result<(), AllocError> {
+        while self.entry.entrance().enter(self.space.bell(), seat, nr_pages).is_err() {
             // Killed or gone; or closed by an unregistration that is about to be refused, and to open it again.
             if self.entry.is_ending() {
                 return Err(AllocError::Dying);
@@ -197,24 +233,42 @@ impl<'s> Device<'s> {
     }
 
     /// Undoes [`Device::admit`].
-    fn dismiss(&self, nr_pages: u64) {
-        if !self.entry.live().exit(nr_pages) {
-            // This handle keeps the count alive.
-            self.entry.live().exit_closed(nr_pages);
-        }
+    fn dismiss(&self, seat: &Seat, nr_pages: u64) {
+        self.live().exit.exit(self.space.bell(), seat, nr_pages);
     }
 
     /// Takes a run in the free map, with memory for its metadata.
-    fn claim(&self, order: Order) -> Result<u64, AllocError> {
-        let blocks = self.space.blocks();
-        let page = self.entry.map().claim(blocks, order).map_err(|error| AllocError::from_claim(error, order))?;
+    fn claim(&self, seat: &Seat, order: Order) -> Result<u64, AllocError> {
+        let claimed = self.entry.map().claim(self.entry.claimer(self.space, seat), order);
+        let page = claimed.map_err(|error| AllocError::from_claim(error, order))?;
         match self.entry.prepare(self.space, page, order) {
             Ok(()) => Ok(page),
             Err(error) => {
-                self.entry.map().release(blocks, page, order);
+                self.entry.map().release(self.space.blocks(), seat, page, order);
                 Err(error.into())
             }
         }
+    }
+
+    /// Gives all that `seat` keeps to the free map. Only for the owner of the seat.
+    fn drain_seat(&self, seat: &Seat) {
+        let pages = seat.stash().pages();
+        // While they are counted in, the device cannot go. If it is about to, it empties the stash itself.
+        if pages == 0 || self.admit(seat, pages).is_err() {
+            return;
+        }
+        self.entry.map().drain_seat(self.entry.claimer(self.space, seat));
+        self.dismiss(seat, pages);
+    }
+
+    /// Whether `folio` is of this device.
+    #[inline]
+    fn owns(&self, folio: &Folio<'s>) -> bool {
+        core::ptr::eq(self.space, folio.space()) && self.range().contains(folio.offset())
+    }
+
+    fn live(&self) -> Live<'_> {
+        self.entry.live(self.space)
     }
 }
 

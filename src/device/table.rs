@@ -7,9 +7,10 @@ use std::sync::Arc;
 use crate::device::{DeviceConfig, Entry};
 use crate::error::RegisterError;
 use crate::geometry::{BLOCK_SHIFT, PAGES_PER_BLOCK, blocks_for};
+use crate::live::Door;
 use crate::section_map::SectionMap;
 use crate::space::Space;
-use crate::sparse::{Layout, ReserveError, SparseArray};
+use crate::sparse::{Layout, ReserveError, SparseArray, Zeroed};
 use crate::sync::{
     AtomicPtr, Mutex,
     Ordering::{Acquire, Relaxed, Release},
@@ -21,9 +22,26 @@ pub(crate) const MAX_DEVICES: u32 = if crate::geometry::MODEL { 4 } else { 1 << 
 
 /// The registered devices.
 pub(crate) struct DeviceTable {
-    /// By number, read without a lock by whoever has a folio of the device. Each non-null slot owns a reference.
-    slots: SparseArray<AtomicPtr<Entry>>,
+    /// By number, read without a lock by whoever has a folio of the device.
+    slots: SparseArray<Slot>,
+    /// The door of what stands for a device that is gone.
+    nowhere: Door,
     registry: Mutex<Registry>,
+}
+
+/// What is reached of a device by its number. Stays where it is when the device goes.
+#[repr(C, align(16))]
+struct Slot {
+    /// Owns a reference unless it is null.
+    entry: AtomicPtr<Entry>,
+    door: Door,
+}
+
+// SAFETY: A null pointer and a zero integer, without drop glue.
+unsafe impl Zeroed for Slot {
+    fn absent() -> Slot {
+        Slot { entry: AtomicPtr::new(ptr::null_mut()), door: Door::open() }
+    }
 }
 
 /// Which offsets belong to whom; for registering, reporting and validating.
@@ -40,6 +58,7 @@ impl DeviceTable {
     pub(crate) fn new(nr_pages: u64) -> Result<DeviceTable, ReserveError> {
         Ok(DeviceTable {
             slots: SparseArray::new(Layout { len: u64::from(MAX_DEVICES), chunk_bytes: 4096, huge: false })?,
+            nowhere: Door::open(),
             registry: Mutex::new(Registry {
                 devices: BTreeMap::new(),
                 nr_blocks: nr_pages >> BLOCK_SHIFT,
@@ -70,9 +89,10 @@ impl DeviceTable {
             registry.next_index += 1;
         }
         registry.devices.insert(first_block, Arc::clone(&entry));
+        entry.live(space).reopen();
         // Release: pairs with the Acquire in `entry_at`, for a reader that came to a folio of the device on a path of
         // its own.
-        slot.store(Arc::into_raw(Arc::clone(&entry)).cast_mut(), Release);
+        slot.entry.store(Arc::into_raw(Arc::clone(&entry)).cast_mut(), Release);
         Ok(entry)
     }
 
@@ -84,8 +104,8 @@ impl DeviceTable {
         if let Some(slot) = self.slots.get(u64::from(entry.index())) {
             // Relaxed: no folio of the device is left through which anybody could come here, and its next owner
             // registers under the same lock.
-            let pointer = slot.load(Relaxed);
-            slot.store(ptr::null_mut(), Relaxed);
+            let pointer = slot.entry.load(Relaxed);
+            slot.entry.store(ptr::null_mut(), Relaxed);
             debug_assert!(ptr::eq(pointer, entry), "slot {} is another device's", entry.index());
             // SAFETY: `register` made the pointer by `Arc::into_raw`, and the slot, emptied by nobody else under the
             // lock (a device retires once), owned that reference.
@@ -99,16 +119,26 @@ impl DeviceTable {
     }
 
     /// The device that `offset` belongs to, for a caller with a live folio there; not to be followed after the folio's
-    /// pages have left the device. `None` only for a caller without one.
-    pub(crate) fn entry_at(&self, sections: &SectionMap, offset: Offset) -> Option<NonNull<Entry>> {
-        let index = sections.block_word(offset)?.device();
+    /// pages have left the device; and its door, which stays. `None` only for a caller without one.
+    #[inline]
+    pub(crate) fn entry_at(&self, sections: &SectionMap, offset: Offset) -> Option<(NonNull<Entry>, &Door)> {
+        let slot = self.slots.get(u64::from(sections.block_word(offset)?.device()))?;
         // Acquire: see `register`.
-        NonNull::new(self.slots.get(u64::from(index))?.load(Acquire))
+        Some((NonNull::new(slot.entry.load(Acquire))?, &slot.door))
+    }
+
+    /// The door by which pages leave the device of that number.
+    #[inline]
+    pub(crate) fn door(&self, index: u32) -> &Door {
+        match self.slots.get(u64::from(index)) {
+            Some(slot) => &slot.door,
+            None => &self.nowhere,
+        }
     }
 
     /// The device of a folio that the caller holds, kept.
     pub(crate) fn hold(&self, sections: &SectionMap, head: Offset) -> Option<Arc<Entry>> {
-        let entry = self.entry_at(sections, head)?;
+        let (entry, _) = self.entry_at(sections, head)?;
         // SAFETY: The pointer came from `Arc::into_raw`. The caller's folio is counted in the device's `Live`, so the
         // device has not retired, and the slot's own reference is still there.
         unsafe { Arc::increment_strong_count(entry.as_ptr()) };
@@ -132,7 +162,7 @@ impl Drop for DeviceTable {
         for entry in self.all() {
             if let Some(slot) = self.slots.get(u64::from(entry.index())) {
                 // SAFETY: As in `forget`; nobody else has the table any more.
-                drop(unsafe { Arc::from_raw(slot.load(Relaxed)) });
+                drop(unsafe { Arc::from_raw(slot.entry.load(Relaxed)) });
             }
         }
     }

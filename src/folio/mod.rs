@@ -15,6 +15,7 @@ pub(crate) use word::FolioWord;
 use crate::device::{Device, end_folio};
 use crate::error::TooManyRefs;
 use crate::page::{MAX_REFS, Page};
+use crate::section_map::Place;
 use crate::space::Space;
 use crate::words::{Access, Offset, Order, SoftLeaf};
 
@@ -121,6 +122,19 @@ impl<'s> Folio<'s> {
         leaf
     }
 
+    /// Drops the reference. If it was the last, the folio is still to be ended: its place, and the driver's word.
+    #[inline]
+    pub(crate) fn put(self) -> Option<(Place, u64)> {
+        let last = put(&self).map(|private| (self.word.place(), private));
+        mem::forget(self);
+        last
+    }
+
+    #[inline]
+    pub(crate) fn space(&self) -> &'s Space {
+        self.space
+    }
+
     #[inline]
     fn record(&self) -> &'s Page {
         record(self.space, self.word)
@@ -168,11 +182,18 @@ impl Clone for Folio<'_> {
 impl Drop for Folio<'_> {
     #[inline]
     fn drop(&mut self) {
-        let record = self.record();
-        if record.put() {
-            end_folio(self.space, self.word.place(), record);
+        if let Some(private) = put(self) {
+            end_folio(self.space, self.word.place(), private);
         }
     }
+}
+
+/// Drops the reference of a handle that is not used again; the driver's word, if it was the last.
+#[inline]
+fn put(folio: &Folio<'_>) -> Option<u64> {
+    let record = folio.record();
+    // After the last put the record is ours until the pages are given back.
+    record.put().then(|| record.private())
 }
 
 impl fmt::Debug for Folio<'_> {

@@ -1,18 +1,34 @@
 //! [`FreeBits`]: one bit a page of a block; 0 is free. One cache line.
 //!
 //! Which order the block serves and whether a large run holds it is not known here; see `block_use`.
-//! Edges: [claim].
+//! Edges: [claim], [seal], [verify].
 #![forbid(unsafe_code)]
+
+use core::cell::Cell;
 
 use crate::geometry::{PAGES_PER_BLOCK, PAGES_PER_WORD, WORD_SHIFT, WORDS_PER_BLOCK};
 use crate::sync::{
     AtomicU64,
-    Ordering::{Acquire, Relaxed, Release},
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 use crate::words::Order;
 
 /// All pages of a word taken.
 pub(crate) const FULL_WORD: u64 = u64::MAX >> (64 - PAGES_PER_WORD);
+
+/// How many pages one operation has taken and given up again. A search that saw them taken must be told.
+#[derive(Default)]
+pub(crate) struct GivenUp(Cell<u64>);
+
+impl GivenUp {
+    pub(super) fn note(&self, nr_pages: u64) {
+        self.0.set(self.0.get() + nr_pages);
+    }
+
+    pub(super) fn pages(&self) -> u64 {
+        self.0.get()
+    }
+}
 
 /// The free bits of a block.
 #[repr(C, align(64))]
@@ -52,72 +68,138 @@ impl FreeBits {
     /// Takes a free run of `order` (below 9), naturally aligned, and says at which page of the block it starts.
     ///
     /// Lock-free. `None` means that no such run was seen; another look may see one that was freed meanwhile.
-    pub(crate) fn claim(&self, order: Order) -> Option<u64> {
-        let order = u32::from(order.get());
-        let nr_words = 1 << order.saturating_sub(WORD_SHIFT);
+    pub(crate) fn claim(&self, order: Order, given_up: &GivenUp) -> Option<u64> {
+        let nr_words = 1 << u32::from(order.get()).saturating_sub(WORD_SHIFT);
         let mut starts = (0..WORDS_PER_BLOCK).step_by(nr_words);
-        if nr_words == 1 {
-            starts.find_map(|at| self.claim_in_word(at, order))
-        } else {
-            starts.find_map(|at| self.claim_words(at, nr_words))
+        if nr_words > 1 {
+            return starts.find_map(|at| {
+                let start = (at as u64) << WORD_SHIFT;
+                // Look first, so that a claim is only tried, and perhaps undone, where it can succeed.
+                let is_free = self.words[at..at + nr_words].iter().all(|word| word.load(Relaxed) == 0);
+                (is_free && self.claim_span(start, order.nr_pages(), given_up)).then_some(start)
+            });
         }
+        starts.find_map(|at| {
+            let (start, runs) = self.claim_runs_in_word(at, order, 1)?;
+            Some(start + u64::from(runs.trailing_zeros()))
+        })
     }
 
-    fn claim_in_word(&self, at: usize, order: u32) -> Option<u64> {
-        let word = &self.words[at];
+    /// Takes up to `most` free runs of `order` (at most a word's) in one word, all by one exchange: the word's first
+    /// page, and a bit for each page that was taken.
+    pub(crate) fn claim_runs(&self, order: Order, most: u64) -> Option<(u64, u64)> {
+        (0..WORDS_PER_BLOCK).find_map(|at| self.claim_runs_in_word(at, order, most))
+    }
+
+    #[inline]
+    fn claim_runs_in_word(&self, at: usize, order: Order, most: u64) -> Option<(u64, u64)> {
+        let (word, order) = (&self.words[at], u32::from(order.get()));
         // Relaxed: a guess that the exchange checks.
         let mut seen = word.load(Relaxed);
         loop {
-            let bit = free_run(seen, order)?;
-            let run = run_mask(order) << bit;
-            // Acquire [claim]: what the run's last owner did before its `release` is behind us.
-            match word.compare_exchange_weak(seen, seen | run, Acquire, Relaxed) {
-                Ok(_) => return Some(((at as u64) << WORD_SHIFT) + u64::from(bit)),
+            let mut runs = run_mask(order) << free_run(seen, order)?;
+            for _ in 1..most {
+                let Some(bit) = free_run(seen | runs, order) else { break };
+                runs |= run_mask(order) << bit;
+            }
+            // Acquire [claim]: what the runs' last owners did before their releases is behind us.
+            // Acquire [seal]: whoever sealed the block before looking at this word, we see its seal.
+            // Release [verify]: a search that sees the runs taken sees that we are not sure of them yet.
+            match word.compare_exchange_weak(seen, seen | runs, AcqRel, Relaxed) {
+                Ok(_) => return Some(((at as u64) << WORD_SHIFT, runs)),
                 Err(now) => seen = now,
             }
         }
     }
 
-    /// Takes `nr_words` whole words from `at` on, in ascending order, or none of them.
+    /// Takes the `nr_pages` pages from page `start` of the block on, all or none.
     ///
-    /// Of two claimers of overlapping runs, the one that gets the lowest shared word goes on and the other gives up
-    /// what it has, so one of them always advances.
-    fn claim_words(&self, at: usize, nr_words: usize) -> Option<u64> {
-        let words = &self.words[at..at + nr_words];
-        // Look first, so that a claim is only tried, and perhaps undone, where it can succeed.
-        if words.iter().any(|word| word.load(Relaxed) != 0) {
-            return None;
-        }
-        for (i, word) in words.iter().enumerate() {
-            // Acquire [claim]: as in `claim_in_word`.
-            if word.compare_exchange(0, FULL_WORD, Acquire, Relaxed).is_err() {
-                for taken in &words[..i] {
-                    // Release [claim]: as in `clear`, though we have used nothing. Nobody else clears a bit that we set.
-                    taken.fetch_and(!FULL_WORD, Release);
+    /// Word by word, in ascending order: of two claimers of overlapping spans, the one that gets the lowest shared page
+    /// goes on and the other gives up what it has, so one of them always advances.
+    pub(crate) fn claim_span(&self, start: u64, nr_pages: u64, given_up: &GivenUp) -> bool {
+        for (at, mask) in words_of(start, nr_pages) {
+            if !self.claim_mask(at, mask) {
+                let before = ((at as u64) << WORD_SHIFT).saturating_sub(start);
+                if before > 0 {
+                    self.release_span(start, before);
+                    given_up.note(before);
                 }
-                return None;
+                return false;
             }
         }
-        Some((at as u64) << WORD_SHIFT)
+        true
     }
 
-    /// Frees the run of `order` (below 9) that starts at `page` of the block.
-    pub(crate) fn release(&self, page: u64, order: Order) {
-        let order = u32::from(order.get());
-        let at = (page >> WORD_SHIFT) as usize;
-        if order <= WORD_SHIFT {
-            self.clear(at, run_mask(order) << (page & (PAGES_PER_WORD - 1)));
+    fn claim_mask(&self, at: usize, mask: u64) -> bool {
+        let word = &self.words[at];
+        let mut seen = word.load(Relaxed);
+        while seen & mask == 0 {
+            // AcqRel [claim], [seal], [verify]: as in `claim_runs_in_word`.
+            match word.compare_exchange_weak(seen, seen | mask, AcqRel, Relaxed) {
+                Ok(_) => return true,
+                Err(now) => seen = now,
+            }
+        }
+        false
+    }
+
+    /// Frees the `nr_pages` pages from page `start` of the block on, and says what that did to their words.
+    pub(crate) fn release_span(&self, start: u64, nr_pages: u64) -> Released {
+        let mut released = Released::default();
+        for (at, mask) in words_of(start, nr_pages) {
+            let old = self.clear(at, mask);
+            released.was_full |= old == FULL_WORD;
+            released.is_free |= old == mask;
+        }
+        released
+    }
+
+    /// Clears bits that the caller set, and returns the word as it was.
+    #[inline]
+    fn clear(&self, at: usize, mask: u64) -> u64 {
+        let word = &self.words[at];
+        // Release [claim], in both: our use of the pages ends before the next owner's begins.
+        let old = if mask == FULL_WORD {
+            // All of the word is ours: nobody else can change it.
+            word.store(0, Release);
+            FULL_WORD
         } else {
-            for i in 0..1 << (order - WORD_SHIFT) {
-                self.clear(at + i, FULL_WORD);
-            }
-        }
+            word.fetch_and(!mask, Release)
+        };
+        debug_assert_eq!(old & mask, mask, "a free page was released");
+        old
     }
 
-    fn clear(&self, at: usize, run: u64) {
-        // Release [claim]: our use of the run ends before the next owner's begins.
-        let old = self.words[at].fetch_and(!run, Release);
-        debug_assert_eq!(old & run, run, "a free page was released");
+    /// Frees the pages that `runs` has a bit for, in the word that begins at page `start` of the block.
+    pub(crate) fn release_runs(&self, start: u64, runs: u64) -> Released {
+        let old = self.clear((start >> WORD_SHIFT) as usize, runs);
+        Released { was_full: old == FULL_WORD, is_free: old == runs }
+    }
+
+    /// Whether all pages are taken, asked so that whoever frees one later sees what the caller did before.
+    pub(crate) fn are_full(&self) -> bool {
+        // AcqRel: as in `are_free`.
+        self.words.iter().all(|word| word.load(Relaxed) == FULL_WORD)
+            && self.words.iter().all(|word| word.fetch_or(0, AcqRel) == FULL_WORD)
+    }
+
+    /// Whether no page is taken, as far as a glance shows.
+    pub(crate) fn seem_free(&self) -> bool {
+        self.words.iter().all(|word| word.load(Relaxed) == 0)
+    }
+
+    /// Whether no page is taken, asked so that whoever takes one later sees what the caller did before.
+    pub(crate) fn are_free(&self) -> bool {
+        // AcqRel [seal]: a read-modify-write takes its place in the word's order of changes; a claim that comes later
+        // sees the seal, and one that came before is seen.
+        // Acquire [claim]: what the last owners of all pages did is behind us.
+        self.words.iter().all(|word| word.fetch_or(0, AcqRel) == 0)
+    }
+
+    /// The words, exactly as they are after all changes that came before the caller's last barrier.
+    pub(crate) fn look(&self) -> [u64; WORDS_PER_BLOCK] {
+        // Acquire [verify]: with a claim that it sees, a search sees that the claimer is not sure yet.
+        core::array::from_fn(|at| self.words[at].load(Acquire))
     }
 
     /// Takes the pages from `exist` on for good: they do not exist. Only while nobody else knows the block.
@@ -130,11 +212,26 @@ impl FreeBits {
             word.store(missing, Relaxed);
         }
     }
+}
 
-    /// The words, for counting and printing.
-    pub(crate) fn snapshot(&self) -> [u64; WORDS_PER_BLOCK] {
-        core::array::from_fn(|at| self.words[at].load(Relaxed))
-    }
+/// What a release did to the words of its pages.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Released {
+    /// One of them had no free page.
+    pub(crate) was_full: bool,
+    /// One of them has no taken page any more.
+    pub(crate) is_free: bool,
+}
+
+/// The words that the pages `start..start + nr_pages` of a block lie in, with a bit for each of the pages.
+fn words_of(start: u64, nr_pages: u64) -> impl Iterator<Item = (usize, u64)> {
+    let end = start + nr_pages;
+    let words = (start >> WORD_SHIFT)..end.div_ceil(PAGES_PER_WORD);
+    words.map(move |at| {
+        let first = at << WORD_SHIFT;
+        let (from, to) = (start.max(first) - first, end.min(first + PAGES_PER_WORD) - first);
+        (at as usize, FULL_WORD >> (PAGES_PER_WORD - (to - from)) << from)
+    })
 }
 
 /// A run of `order` pages (at most a word's), at the bottom of a word.
@@ -164,7 +261,7 @@ mod tests {
     use super::*;
 
     fn claim_all(bits: &FreeBits, order: Order) -> Vec<u64> {
-        std::iter::from_fn(|| bits.claim(order)).collect()
+        std::iter::from_fn(|| bits.claim(order, &GivenUp::default())).collect()
     }
 
     #[test]
@@ -177,16 +274,16 @@ mod tests {
             assert!(starts.iter().all(|&start| order.align_down(start) == start));
             starts.dedup();
             assert_eq!(starts.len() as u64, PAGES_PER_BLOCK >> order.get(), "each once");
-            assert_eq!(free_pages(&bits.snapshot()), 0);
-            assert_eq!(largest_free_order(&bits.snapshot()), None);
-            bits.release(starts[1], order);
-            assert_eq!(free_pages(&bits.snapshot()), order.nr_pages());
-            assert_eq!(largest_free_order(&bits.snapshot()), Some(order));
-            assert_eq!(bits.claim(order), Some(starts[1]));
+            assert_eq!(free_pages(&bits.look()), 0);
+            assert_eq!(largest_free_order(&bits.look()), None);
+            bits.release_span(starts[1], order.nr_pages());
+            assert_eq!(free_pages(&bits.look()), order.nr_pages());
+            assert_eq!(largest_free_order(&bits.look()), Some(order));
+            assert_eq!(bits.claim(order, &GivenUp::default()), Some(starts[1]));
             for &start in &starts {
-                bits.release(start, order);
+                bits.release_span(start, order.nr_pages());
             }
-            assert_eq!(bits.snapshot(), [0; WORDS_PER_BLOCK]);
+            assert_eq!(bits.look(), [0; WORDS_PER_BLOCK]);
         }
     }
 

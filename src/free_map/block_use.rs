@@ -1,31 +1,44 @@
-//! [`BlockUse`]: how much of a block is taken and which order it serves, in one word.
+//! [`BlockUse`]: what a block is used for, in one word.
 #![forbid(unsafe_code)]
 
 use core::fmt;
 
 use crate::class::{CHANGES_BITS, Class, ClassChange};
-use crate::geometry::PAGES_PER_BLOCK;
 use crate::words::Order;
 
-/// The use word of a block: what is taken of it, as claimers and releasers agree.
+/// The use word of a block: who decides over its pages, as claimers and releasers agree.
 ///
-/// | bits   | field   | meaning                                                                   |
-/// |--------|---------|---------------------------------------------------------------------------|
-/// | 0..10  | taken   | pages taken, `0..=512`; all of them while the block is part of a large run |
-/// | 10..15 | class   | the order that the block serves; kept when it empties                     |
-/// | 15..31 | changes | how often the class has changed                                           |
+/// | bits   | field    | meaning                                                                      |
+/// |--------|----------|------------------------------------------------------------------------------|
+/// | 0..5   | class    | the order that the block serves; kept when it empties                          |
+/// | 5..21  | changes  | how often the class has changed                                              |
+/// | 21     | taken    | the block is part of a folio of order 9 or more                              |
+/// | 22     | sealed   | somebody looks whether all pages of the small folios here are free           |
+/// | 23     | partial  | the device ends in the block: it never serves order 9 or more                |
+/// | 24     | reserved | a thread takes its small folios from here; a hint to the others              |
+/// | 32..64 | seals    | how often the block was sealed, so that no seal is taken for an earlier one   |
 ///
-/// All zero is a block that was never used: all of it is free.
+/// What it says decides by the class:
+///
+/// | class            | whose the pages are                                                            |
+/// |------------------|--------------------------------------------------------------------------------|
+/// | unused           | nobody's, but those that a partial block lacks                                  |
+/// | order 9 and more | one folio's if `taken`, else nobody's                                          |
+/// | below, or mixed  | the free bits say so                                                            |
+///
+/// All zero is a block that was never used.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct BlockUse(u32);
+pub(crate) struct BlockUse(u64);
 
-const TAKEN: u32 = (1 << 10) - 1;
-const CLASS_SHIFT: u32 = 10;
-const CHANGES_SHIFT: u32 = CLASS_SHIFT + Class::BITS;
-const CHANGES: u32 = (1 << CHANGES_BITS) - 1;
+const CHANGES_SHIFT: u32 = Class::BITS;
+const CHANGES: u64 = (1 << CHANGES_BITS) - 1;
+const TAKEN: u64 = 1 << 21;
+const SEALED: u64 = 1 << 22;
+const PARTIAL: u64 = 1 << 23;
+const RESERVED: u64 = 1 << 24;
+const ONE_SEAL: u64 = 1 << 32;
 
-const _: () = assert!(CHANGES_SHIFT + CHANGES_BITS <= 32);
-const _: () = assert!(PAGES_PER_BLOCK <= TAKEN as u64);
+const _: () = assert!(CHANGES_SHIFT + CHANGES_BITS <= 21);
 
 /// Whether a claim may put folios of different orders into one block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,69 +48,122 @@ pub(crate) enum Mixing {
 }
 
 impl BlockUse {
-    pub(crate) const fn from_bits(bits: u32) -> BlockUse {
+    pub(crate) const fn from_bits(bits: u64) -> BlockUse {
         BlockUse(bits)
     }
 
-    pub(crate) const fn bits(self) -> u32 {
+    pub(crate) const fn bits(self) -> u64 {
         self.0
     }
 
-    pub(crate) const fn taken(self) -> u64 {
-        (self.0 & TAKEN) as u64
-    }
-
-    pub(crate) const fn free(self) -> u64 {
-        PAGES_PER_BLOCK - self.taken()
-    }
-
-    pub(crate) const fn is_empty(self) -> bool {
-        self.taken() == 0
-    }
-
     pub(crate) const fn class(self) -> Class {
-        Class::from_bits(self.0 >> CLASS_SHIFT)
+        Class::from_bits(self.0 as u32)
     }
 
     /// Whether the block belongs to a folio of order 9 or more.
-    pub(crate) const fn is_whole(self) -> bool {
-        !self.is_empty() && matches!(self.class(), Class::Uniform(order) if order.is_whole_block())
+    pub(crate) const fn is_taken(self) -> bool {
+        self.0 & TAKEN != 0
+    }
+
+    pub(crate) const fn is_partial(self) -> bool {
+        self.0 & PARTIAL != 0
+    }
+
+    pub(crate) const fn is_reserved(self) -> bool {
+        self.0 & RESERVED != 0
+    }
+
+    /// Whether the free bits say which pages are taken.
+    pub(crate) const fn goes_by_bits(self) -> bool {
+        match self.class() {
+            Class::Unused => self.is_partial(),
+            Class::Uniform(order) => !order.is_whole_block(),
+            Class::Mixed => true,
+        }
+    }
+
+    /// Whether all of it is free for a folio of order 9 or more, whatever the free bits say.
+    pub(crate) const fn is_whole_and_free(self) -> bool {
+        !self.is_taken() && !self.goes_by_bits()
+    }
+
+    /// Whether a folio of `order` (below 9) whose bits are taken lives here for sure.
+    pub(crate) fn serves(self, order: Order) -> bool {
+        self.0 & SEALED == 0
+            && match self.class() {
+                Class::Uniform(now) => now == order,
+                Class::Mixed => true,
+                Class::Unused => false,
+            }
+    }
+
+    /// Whether folios of any orders below 9 whose bits are taken live here for sure.
+    pub(crate) fn serves_all(self) -> bool {
+        self.0 & SEALED == 0 && self.class() == Class::Mixed
     }
 
     /// The class and its change counter, for the readers' copy.
     pub(crate) const fn change(self) -> ClassChange {
-        ClassChange { class: self.class(), changes: self.0 >> CHANGES_SHIFT & CHANGES }
+        ClassChange { class: self.class(), changes: (self.0 >> CHANGES_SHIFT & CHANGES) as u32 }
     }
 
-    /// The same empty block when only its first `exist` pages exist: the others are taken for good, and no order has
-    /// been served in it.
-    pub(crate) fn ending_after(self, exist: u64) -> BlockUse {
-        let taken = (PAGES_PER_BLOCK - exist) as u32;
-        BlockUse(self.with_class(Class::Unused).0 & !TAKEN | taken)
+    /// The same block when only its first pages exist: no order has been served in it.
+    pub(crate) fn ended(self) -> BlockUse {
+        BlockUse(self.with_class(Class::Unused).0 | PARTIAL)
     }
 
-    /// Counts a run of `order` (below 9) whose free bits the caller has taken. `None` if there is no room in the
-    /// count, i.e. a large run holds the block, or if the block serves another order and mixing is refused.
-    pub(crate) fn with_run(self, order: Order, mixing: Mixing) -> Option<BlockUse> {
-        if self.free() < order.nr_pages() {
+    /// The same block, all of whose pages exist and are free.
+    pub(crate) fn unended(self) -> BlockUse {
+        BlockUse(self.with_class(Class::Unused).0 & !PARTIAL)
+    }
+
+    /// Serves `order` (below 9), beside others if mixing is allowed. Breaks a seal, whose owner then fails. `None` if the
+    /// block belongs to a large folio, or serves another order and mixing is refused.
+    pub(crate) fn serving(self, order: Order, mixing: Mixing) -> Option<BlockUse> {
+        if self.is_taken() {
             return None;
         }
         let class = match self.class() {
             Class::Uniform(now) if now == order => Class::Uniform(order),
-            Class::Unused => Class::Uniform(order),
-            _ if self.is_empty() => Class::Uniform(order),
+            Class::Mixed => Class::Mixed,
+            _ if !self.goes_by_bits() || self.class() == Class::Unused => Class::Uniform(order),
             _ if mixing == Mixing::Refused => return None,
             _ => Class::Mixed,
         };
-        Some(BlockUse(self.with_class(class).0 + order.nr_pages() as u32))
+        Some(BlockUse(self.with_class(class).0 & !SEALED))
     }
 
-    /// Takes the whole block for a run of `order` (9 or more); `None` unless it is empty.
-    pub(crate) fn with_whole(self, order: Order) -> Option<BlockUse> {
-        if !self.is_empty() {
-            return None;
-        }
-        Some(BlockUse(self.with_class(Class::Uniform(order)).0 + PAGES_PER_BLOCK as u32))
+    /// Serves all orders below 9. As [`BlockUse::serving`] otherwise.
+    pub(crate) fn serving_all(self) -> Option<BlockUse> {
+        (!self.is_taken()).then(|| BlockUse(self.with_class(Class::Mixed).0 & !SEALED))
+    }
+
+    /// Seals a block that goes by its bits, so that a claim in it is noticed.
+    pub(crate) const fn sealed(self) -> BlockUse {
+        BlockUse((self.0 | SEALED).wrapping_add(ONE_SEAL))
+    }
+
+    pub(crate) const fn unsealed(self) -> BlockUse {
+        BlockUse(self.0 & !SEALED)
+    }
+
+    /// A block whose pages are all free, for small folios of `order`.
+    pub(crate) fn emptied_for(self, order: Order) -> BlockUse {
+        BlockUse(self.with_class(Class::Uniform(order)).0 & !(SEALED | RESERVED))
+    }
+
+    /// A block whose pages are all free, as part of a folio of `order` (9 or more).
+    pub(crate) fn taken_for(self, order: Order) -> BlockUse {
+        BlockUse(self.emptied_for(order).0 | TAKEN)
+    }
+
+    /// The large folio has gone.
+    pub(crate) const fn given_back(self) -> BlockUse {
+        BlockUse(self.0 & !TAKEN)
+    }
+
+    pub(crate) const fn reserved(self, is_reserved: bool) -> BlockUse {
+        BlockUse(if is_reserved { self.0 | RESERVED } else { self.0 & !RESERVED })
     }
 
     fn with_class(self, class: Class) -> BlockUse {
@@ -105,14 +171,22 @@ impl BlockUse {
         if class == old.class {
             return self;
         }
-        let changes = old.changes.wrapping_add(1) & CHANGES;
-        BlockUse(self.0 & TAKEN | class.to_bits() << CLASS_SHIFT | changes << CHANGES_SHIFT)
+        let changes = u64::from(old.changes.wrapping_add(1)) & CHANGES;
+        let rest = self.0 & !(CHANGES << CHANGES_SHIFT | (1 << Class::BITS) - 1);
+        BlockUse(rest | u64::from(class.to_bits()) | changes << CHANGES_SHIFT)
     }
 }
 
 impl fmt::Debug for BlockUse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} taken, {:?}", self.taken(), self.change())
+        f.debug_struct("BlockUse")
+            .field("change", &self.change())
+            .field("taken", &self.is_taken())
+            .field("sealed", &(self.0 & SEALED != 0))
+            .field("partial", &self.is_partial())
+            .field("reserved", &self.is_reserved())
+            .field("seals", &(self.0 >> 32))
+            .finish()
     }
 }
 
@@ -120,48 +194,66 @@ impl fmt::Debug for BlockUse {
 mod tests {
     use super::*;
 
+    const NEW: BlockUse = BlockUse::from_bits(0);
+
+    fn order(order: u8) -> Order {
+        Order::new(order).unwrap()
+    }
+
     #[test]
     fn a_block_serves_one_order_until_mixing_is_allowed() {
-        let (zero, three) = (Order::ZERO, Order::new(3).unwrap());
-        let block = BlockUse::from_bits(0).with_run(three, Mixing::Refused).unwrap();
-        assert_eq!((block.taken(), block.change()), (8, ClassChange { class: Class::Uniform(three), changes: 1 }));
-        assert_eq!(block.with_run(zero, Mixing::Refused), None);
-        let mixed = block.with_run(zero, Mixing::Allowed).unwrap();
-        assert_eq!((mixed.taken(), mixed.change()), (9, ClassChange { class: Class::Mixed, changes: 2 }));
-        assert_eq!(mixed.with_run(zero, Mixing::Refused), None);
-        let emptied = BlockUse::from_bits(mixed.bits() - 9);
-        assert_eq!(emptied.with_run(zero, Mixing::Refused).unwrap().class(), Class::Uniform(zero));
+        let block = NEW.serving(order(3), Mixing::Refused).unwrap();
+        assert_eq!(block.change(), ClassChange { class: Class::Uniform(order(3)), changes: 1 });
+        assert!(block.serves(order(3)) && !block.serves(order(0)) && block.goes_by_bits());
+        assert_eq!(block.serving(order(0), Mixing::Refused), None);
+        let mixed = block.serving(order(0), Mixing::Allowed).unwrap();
+        assert_eq!(mixed.change(), ClassChange { class: Class::Mixed, changes: 2 });
+        assert!(mixed.serves(order(3)) && mixed.serves(order(0)));
+        assert_eq!(mixed.emptied_for(order(0)).class(), Class::Uniform(order(0)));
     }
 
     #[test]
-    fn a_whole_block_is_taken_only_when_empty() {
-        let whole = BlockUse::from_bits(0).with_whole(Order::HUGE).unwrap();
-        assert!(whole.is_whole() && whole.free() == 0);
-        assert_eq!(whole.with_whole(Order::HUGE), None);
-        assert_eq!(whole.with_run(Order::ZERO, Mixing::Allowed), None);
-        let emptied = BlockUse::from_bits(whole.bits() - PAGES_PER_BLOCK as u32);
-        assert!(!emptied.is_whole() && emptied.with_whole(Order::MAX).is_some());
+    fn a_whole_block_comes_and_goes_and_serves_small_folios_again() {
+        assert!(NEW.is_whole_and_free());
+        let whole = NEW.taken_for(Order::HUGE);
+        assert!(whole.is_taken() && !whole.is_whole_and_free() && !whole.goes_by_bits());
+        assert_eq!(whole.serving(Order::ZERO, Mixing::Allowed), None);
+        let free = whole.given_back();
+        assert!(free.is_whole_and_free());
+        assert!(free.serving(Order::ZERO, Mixing::Refused).unwrap().serves(Order::ZERO));
     }
 
     #[test]
-    fn the_end_of_a_device_is_in_a_block_that_serves_no_order_yet() {
-        let whole = BlockUse::from_bits(0).with_whole(Order::HUGE).unwrap();
-        let emptied = BlockUse::from_bits(whole.bits() - PAGES_PER_BLOCK as u32);
-        let ended = emptied.ending_after(PAGES_PER_BLOCK - 1);
-        assert_eq!((ended.taken(), ended.class(), ended.is_whole()), (1, Class::Unused, false));
-        assert_ne!(ended.change(), emptied.change(), "and readers are told so");
-        assert_eq!(ended.with_run(Order::ZERO, Mixing::Refused).unwrap().class(), Class::Uniform(Order::ZERO));
+    fn a_seal_is_broken_by_a_claim_and_never_comes_again() {
+        let block = NEW.serving(order(0), Mixing::Refused).unwrap().reserved(true);
+        let sealed = block.sealed();
+        assert!(!sealed.serves(order(0)) && sealed.goes_by_bits());
+        assert_eq!(sealed.serving(order(0), Mixing::Refused), Some(sealed.unsealed()));
+        assert_ne!(sealed.unsealed().sealed(), sealed);
+        assert!(sealed.unsealed().serves(order(0)));
+        let emptied = sealed.emptied_for(order(1));
+        assert!(emptied.serves(order(1)) && !emptied.is_reserved());
+    }
+
+    #[test]
+    fn the_end_of_a_device_is_in_a_block_that_is_never_whole() {
+        let ended = NEW.taken_for(Order::HUGE).given_back().ended();
+        assert_eq!((ended.class(), ended.is_whole_and_free()), (Class::Unused, false));
+        assert!(ended.goes_by_bits());
+        let serving = ended.serving(Order::ZERO, Mixing::Refused).unwrap();
+        assert!(serving.serves(Order::ZERO) && serving.is_partial());
+        assert!(serving.unended().is_whole_and_free());
+        assert_ne!(serving.unended().change(), serving.change(), "and readers are told so");
     }
 
     #[test]
     fn the_change_counter_wraps_inside_its_field() {
-        let mut block = BlockUse::from_bits(0);
+        let mut block = NEW;
         for i in 0..70_000u32 {
-            let order = Order::new((i % 2) as u8).unwrap();
-            block = block.with_run(order, Mixing::Refused).unwrap();
-            assert_eq!(block.change(), ClassChange { class: Class::Uniform(order), changes: (i + 1) & CHANGES });
-            block = BlockUse::from_bits(block.bits() - order.nr_pages() as u32);
-            assert!(block.is_empty());
+            let order = order((i % 2) as u8);
+            block = block.emptied_for(order);
+            let changes = (i + 1) & CHANGES as u32;
+            assert_eq!(block.change(), ClassChange { class: Class::Uniform(order), changes });
         }
     }
 }

@@ -1,40 +1,60 @@
 //! [`Blocks`]: who owns the pages of each block, for the whole space. One claim or release in one block, or in a run
 //! of whole blocks; where to look for one is `FreeMap`'s affair.
 //!
-//! | use word of a block          | its free bits                   | state                                          |
-//! |------------------------------|---------------------------------|------------------------------------------------|
-//! | 0 taken                      | 0                               | free                                           |
-//! | n taken, class below order 9 | at least n bits set             | small folios; a bit more is a claim or release under way |
-//! | 512 taken, class order 9..18 | as the last small folio left it | part of a large folio                          |
+//! Small folios are taken and given back by their bits alone. The use word of a block is written when the block changes
+//! its purpose: it begins to serve an order, or several, or becomes part of a large folio and ceases to be.
 //!
-//! A small claim takes bits first and is then counted in the use word; a release is taken off the use word first and
-//! then clears its bits. So the use word never counts more than there are bits, "0 taken" means that no small folio
-//! lives here, and a whole-block claim is one exchange from 0. A small claimer that meets a whole-block claim at the
-//! use word clears its bits and goes elsewhere.
+//! A block that goes by its bits becomes a whole one, or serves another order, only when all bits are clear, and they
+//! are not one word. So whoever wants that *seals* the block, looks at each word of bits with a read-modify-write, and
+//! then exchanges the sealed use word for the new one. A small claim looks at the use word once more after it has its
+//! bits. If its bits came before the look at them, the look sees them. If they came after, the claimer sees the seal, and
+//! breaks it; or what came of it, and gives its bits back or goes along.
 //!
-//! Below: `block_use`, `bits`, `summary`. Edges: [claim], [verify].
+//! Below: `block_use`, `bits`, `hints`. Edges: [claim], [seal], [verify].
 #![forbid(unsafe_code)]
 
-use super::bits::FreeBits;
+use super::bits::{FreeBits, GivenUp};
 use super::block_use::{BlockUse, Mixing};
-use super::summary::Summary;
+use super::hints::Hints;
 use crate::class::ClassChange;
 use crate::geometry::{BLOCK_SHIFT, PAGES_PER_BLOCK, WORDS_PER_BLOCK, block_of};
 use crate::sparse::{Layout, NoMemory, ReserveError, SparseArray};
 use crate::sync::{
-    AtomicU32,
-    Ordering::{AcqRel, Acquire, Relaxed},
+    AtomicU64,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 use crate::words::Order;
 
 /// The free map's words for every block of a space.
 pub(crate) struct Blocks {
-    uses: SparseArray<AtomicU32>,
+    uses: SparseArray<AtomicU64>,
     bits: SparseArray<FreeBits>,
-    /// Blocks without a free page.
-    full: Summary,
-    /// Blocks with a taken page.
-    taken: Summary,
+    hints: Hints,
+}
+
+/// What a small claim asks of the block that it is in.
+#[derive(Clone, Copy)]
+pub(crate) enum Purpose {
+    /// To serve one order, beside others only if allowed.
+    One(Order, Mixing),
+    /// To serve all orders below 9.
+    All,
+}
+
+impl Purpose {
+    fn is_served(self, block: BlockUse) -> bool {
+        match self {
+            Purpose::One(order, _) => block.serves(order),
+            Purpose::All => block.serves_all(),
+        }
+    }
+
+    fn apply(self, block: BlockUse) -> Option<BlockUse> {
+        match self {
+            Purpose::One(order, mixing) => block.serving(order, mixing),
+            Purpose::All => block.serving_all(),
+        }
+    }
 }
 
 impl Blocks {
@@ -42,16 +62,18 @@ impl Blocks {
         Ok(Blocks {
             uses: SparseArray::new(Layout { len: nr_blocks, chunk_bytes: 4096, huge: false })?,
             bits: SparseArray::new(Layout { len: nr_blocks, chunk_bytes: 4096, huge: false })?,
-            full: Summary::new(nr_blocks)?,
-            taken: Summary::new(nr_blocks)?,
+            hints: Hints::new(nr_blocks)?,
         })
     }
 
-    /// What is taken of `block` and which order it serves. A hint, unless the caller has a claim in the block.
+    pub(crate) fn hints(&self) -> &Hints {
+        &self.hints
+    }
+
+    /// What `block` is used for. A hint, unless the caller has a claim in the block.
     pub(crate) fn use_of(&self, block: u64) -> BlockUse {
-        // Relaxed: nothing is reached through it. The class is read by claimers, whose own exchange on this word came
-        // before.
-        BlockUse::from_bits(self.uses.get_populated(block).map_or(0, |word| word.load(Relaxed)))
+        // Acquire [verify]: with a claim that it sees, a search sees that the claimer is not sure yet.
+        BlockUse::from_bits(self.uses.get_populated(block).map_or(0, |word| word.load(Acquire)))
     }
 
     /// The class of a block in which the caller holds a claim, or a later one.
@@ -59,79 +81,180 @@ impl Blocks {
         self.use_of(block).change()
     }
 
-    /// The first block of `from..end` that may have a free page.
-    pub(crate) fn next_not_full(&self, from: u64, end: u64) -> Option<u64> {
-        self.full.next_absent(from, end)
+    /// The free bits of `block`, all free if it was never used; of meaning while the block goes by its bits. Exact when
+    /// nobody works on the block.
+    pub(crate) fn bits_of(&self, block: u64) -> [u64; WORDS_PER_BLOCK] {
+        self.bits.get_populated(block).map_or([0; WORDS_PER_BLOCK], FreeBits::look)
     }
 
-    /// The first block of `from..end` that may have no taken page.
-    pub(crate) fn next_empty(&self, from: u64, end: u64) -> Option<u64> {
-        self.taken.next_absent(from, end)
+    /// Whether no page of `block` is taken, as far as a glance shows.
+    pub(crate) fn seems_free(&self, block: u64) -> bool {
+        let seen = self.use_of(block);
+        seen.is_whole_and_free()
+            || seen.goes_by_bits() && self.bits.get_populated(block).is_none_or(FreeBits::seem_free)
     }
 
-    /// Tries to take a run of `order` (below 9) in `block`.
-    pub(crate) fn claim_in(&self, block: u64, order: Order, mixing: Mixing) -> Result<Option<u64>, NoMemory> {
-        let word = self.populate(block)?;
-        let mut seen = BlockUse::from_bits(word.load(Relaxed));
-        if seen.with_run(order, mixing).is_none() {
-            self.mend_hints(block, seen);
+    /// Tries to take a run of `order` (below 9) in `block`, and says at which page it starts.
+    pub(crate) fn claim_in(
+        &self,
+        block: u64,
+        order: Order,
+        mixing: Mixing,
+        given_up: &GivenUp,
+    ) -> Result<Option<u64>, NoMemory> {
+        let give_back = |bits: &FreeBits, start| {
+            bits.release_span(start, order.nr_pages());
+            given_up.note(order.nr_pages());
+        };
+        let take = |bits: &FreeBits| bits.claim(order, given_up);
+        let start = self.claim_small(block, Purpose::One(order, mixing), take, give_back)?;
+        Ok(start.map(|start| (block << BLOCK_SHIFT) + start))
+    }
+
+    /// Tries to take up to `most` runs of `order` (at most a word's) in one word of `block`: the word's first page, and
+    /// a bit for each page taken.
+    pub(crate) fn claim_runs_in(
+        &self,
+        block: u64,
+        order: Order,
+        most: u64,
+        given_up: &GivenUp,
+    ) -> Result<Option<(u64, u64)>, NoMemory> {
+        let give_back = |bits: &FreeBits, (start, runs): (u64, u64)| {
+            bits.release_runs(start, runs);
+            given_up.note(u64::from(runs.count_ones()));
+        };
+        let take = |bits: &FreeBits| bits.claim_runs(order, most);
+        let runs = self.claim_small(block, Purpose::One(order, Mixing::Refused), take, give_back)?;
+        Ok(runs.map(|(start, runs)| ((block << BLOCK_SHIFT) + start, runs)))
+    }
+
+    /// Tries to take the `nr_pages` pages from page `start` of `block` on, fewer than all of it, for folios of any
+    /// orders.
+    pub(crate) fn claim_span_in(
+        &self,
+        block: u64,
+        start: u64,
+        nr_pages: u64,
+        given_up: &GivenUp,
+    ) -> Result<bool, NoMemory> {
+        let give_back = |bits: &FreeBits, ()| {
+            bits.release_span(start, nr_pages);
+            given_up.note(nr_pages);
+        };
+        let take = |bits: &FreeBits| bits.claim_span(start, nr_pages, given_up).then_some(());
+        Ok(self.claim_small(block, Purpose::All, take, give_back)?.is_some())
+    }
+
+    /// Makes the block serve `purpose`, takes bits of it, and looks whether it still does.
+    fn claim_small<T: Copy>(
+        &self,
+        block: u64,
+        purpose: Purpose,
+        take: impl FnOnce(&FreeBits) -> Option<T>,
+        give_back: impl FnOnce(&FreeBits, T),
+    ) -> Result<Option<T>, NoMemory> {
+        let (word, bits) = (self.populate(block)?, self.bits.populate(block)?);
+        if !self.make_serve(block, word, purpose) {
             return Ok(None);
         }
-        let bits = self.bits.populate(block)?;
-        let Some(start) = bits.claim(order) else { return Ok(None) };
-        loop {
-            let Some(next) = seen.with_run(order, mixing) else {
-                bits.release(start, order);
-                return Ok(None);
-            };
-            // Acquire [claim]: what the last holder of the whole block did before its `release` is behind us.
-            // Release [verify]: a search that sees our claim sees what we released, and counted, before it.
+        let Some(taken) = take(bits) else { return Ok(None) };
+        // A block that nobody has sealed since serves the purpose still; any other does again, or we give up.
+        if self.make_serve(block, word, purpose) {
+            return Ok(Some(taken));
+        }
+        give_back(bits, taken);
+        Ok(None)
+    }
+
+    #[inline]
+    fn make_serve(&self, block: u64, word: &AtomicU64, purpose: Purpose) -> bool {
+        // Relaxed [seal]: what must be seen here came to us with the bits.
+        let mut seen = BlockUse::from_bits(word.load(Relaxed));
+        while !purpose.is_served(seen) {
+            let Some(next) = purpose.apply(seen) else { return false };
+            // Acquire [claim]: what the last owner of the whole block did is behind us.
+            // Release [verify]: a search that sees the block go by its bits sees that we are not sure of them yet.
             match word.compare_exchange_weak(seen.bits(), next.bits(), AcqRel, Relaxed) {
                 Ok(_) => {
-                    self.note_growth(block, seen, next);
-                    return Ok(Some((block << BLOCK_SHIFT) + start));
+                    self.hints.note_taken(block, || self.seems_free(block));
+                    return true;
                 }
                 Err(now) => seen = BlockUse::from_bits(now),
             }
         }
+        true
+    }
+
+    /// Gives an empty block to another order below 9.
+    pub(crate) fn empty_for(&self, block: u64, order: Order) -> Result<bool, NoMemory> {
+        let word = self.populate(block)?;
+        let seen = BlockUse::from_bits(word.load(Relaxed));
+        Ok(seen.goes_by_bits() && self.exchange_empty(block, word, seen, |seen| seen.emptied_for(order)))
+    }
+
+    /// Exchanges the use word of a block that goes by its bits, if all of them are clear.
+    fn exchange_empty(
+        &self,
+        block: u64,
+        word: &AtomicU64,
+        seen: BlockUse,
+        next: impl FnOnce(BlockUse) -> BlockUse,
+    ) -> bool {
+        let Some(bits) = self.bits.get_populated(block) else { return false };
+        if !bits.seem_free() {
+            return false;
+        }
+        let sealed = seen.sealed();
+        // Relaxed [seal]: the looks at the bits release it to whoever claims after them.
+        if word.compare_exchange(seen.bits(), sealed.bits(), Relaxed, Relaxed).is_err() {
+            return false;
+        }
+        if !bits.are_free() {
+            // Whoever took them may have broken the seal before.
+            let _ = word.compare_exchange(sealed.bits(), sealed.unsealed().bits(), Relaxed, Relaxed);
+            return false;
+        }
+        // AcqRel [claim], [verify]: as in `make_serve`. It fails if a claim has broken the seal.
+        word.compare_exchange(sealed.bits(), next(sealed).bits(), AcqRel, Relaxed).is_ok()
     }
 
     /// Tries to take the run of `order` (9 or more) that starts at `block`, all of it or nothing.
     ///
-    /// Blocks are taken in ascending order: of two claimers whose runs overlap (one lies in the other), the one that
-    /// gets the lowest shared block goes on and the other gives up what it has.
-    pub(crate) fn claim_whole(&self, block: u64, order: Order) -> Result<Option<u64>, NoMemory> {
+    /// Blocks are taken in ascending order: of two claimers whose runs overlap, the one that gets the lowest shared block
+    /// goes on and the other gives up what it has.
+    pub(crate) fn claim_whole(&self, block: u64, order: Order, given_up: &GivenUp) -> Result<Option<u64>, NoMemory> {
         let run = block..block + (order.nr_pages() >> BLOCK_SHIFT);
         // Look first, so that a claim is only tried, and perhaps undone, where it can succeed.
         for block in run.clone() {
-            let seen = self.use_of(block);
-            if !seen.is_empty() {
-                self.mend_hints(block, seen);
+            if !self.seems_free(block) {
+                self.hints.note_taken(block, || self.seems_free(block));
                 return Ok(None);
             }
         }
         for at in run.clone() {
             let claimed = self.populate(at).map(|word| self.claim_one_whole(at, word, order));
             if !matches!(claimed, Ok(true)) {
-                for taken in block..at {
-                    self.release_whole_block(taken);
-                }
+                self.release_blocks(block..at);
+                given_up.note((at - block) << BLOCK_SHIFT);
                 return claimed.map(|_| None);
             }
         }
         Ok(Some(block << BLOCK_SHIFT))
     }
 
-    fn claim_one_whole(&self, block: u64, word: &AtomicU32, order: Order) -> bool {
+    fn claim_one_whole(&self, block: u64, word: &AtomicU64, order: Order) -> bool {
         let mut seen = BlockUse::from_bits(word.load(Relaxed));
         loop {
-            let Some(next) = seen.with_whole(order) else { return false };
-            // AcqRel [claim], [verify]: as in `claim_in`, and what every small folio's last holder did.
-            match word.compare_exchange_weak(seen.bits(), next.bits(), AcqRel, Relaxed) {
-                Ok(_) => {
-                    self.note_growth(block, seen, next);
-                    return true;
-                }
+            if seen.is_taken() || seen.is_partial() {
+                return false;
+            }
+            if seen.goes_by_bits() {
+                return self.exchange_empty(block, word, seen, |seen| seen.taken_for(order));
+            }
+            // AcqRel [claim], [verify]: as in `make_serve`.
+            match word.compare_exchange_weak(seen.bits(), seen.taken_for(order).bits(), AcqRel, Relaxed) {
+                Ok(_) => return true,
                 Err(now) => seen = BlockUse::from_bits(now),
             }
         }
@@ -141,51 +264,64 @@ impl Blocks {
     pub(crate) fn release(&self, page: u64, order: Order) {
         let block = block_of(page);
         if order.is_whole_block() {
-            for block in block..block + (order.nr_pages() >> BLOCK_SHIFT) {
-                self.release_whole_block(block);
-            }
-            return;
+            self.release_blocks(block..block + (order.nr_pages() >> BLOCK_SHIFT));
+        } else {
+            self.release_span(page, order.nr_pages());
         }
-        let old = self.take_off(block, order.nr_pages());
-        if let Some(bits) = self.bits.get_populated(block) {
-            bits.release(page & (PAGES_PER_BLOCK - 1), order);
+    }
+
+    /// Gives back pages of one block that goes by its bits.
+    pub(crate) fn release_span(&self, page: u64, nr_pages: u64) {
+        let block = block_of(page);
+        let Some(bits) = self.bits.get_populated(block) else {
+            unreachable!("page {page:#x} is released and was never claimed");
+        };
+        let released = bits.release_span(page & (PAGES_PER_BLOCK - 1), nr_pages);
+        if released.was_full {
+            self.hints.note_room(block);
         }
-        self.note_shrinkage(block, old, order.nr_pages());
+        // A block from which somebody takes at the moment is not offered to others.
+        if released.is_free && bits.seem_free() && !self.use_of(block).is_reserved() {
+            self.hints.note_free(block);
+        }
     }
 
-    fn release_whole_block(&self, block: u64) {
-        let old = self.take_off(block, PAGES_PER_BLOCK);
-        self.note_shrinkage(block, old, PAGES_PER_BLOCK);
+    fn release_blocks(&self, blocks: core::ops::Range<u64>) {
+        for block in blocks {
+            let Some(word) = self.uses.get_populated(block) else {
+                unreachable!("block {block} is released and was never claimed");
+            };
+            // Relaxed: nobody but us writes the word of a block that we have.
+            let seen = BlockUse::from_bits(word.load(Relaxed));
+            debug_assert!(seen.is_taken(), "block {block} is released: {seen:?}");
+            // Release [claim]: our use of the block ends before the next owner's begins.
+            word.store(seen.given_back().bits(), Release);
+            self.hints.note_free(block);
+        }
     }
 
-    fn take_off(&self, block: u64, nr_pages: u64) -> BlockUse {
-        let Some(word) = self.uses.get_populated(block) else {
-            unreachable!("block {block} is released and was never claimed");
-        };
-        // Release [claim]: our use of the run ends before a whole-block owner's begins.
-        // Acquire [verify]: pairs with the Release of `look_closely`.
-        let old = BlockUse::from_bits(word.fetch_sub(nr_pages as u32, AcqRel));
-        debug_assert!(old.taken() >= nr_pages, "{nr_pages} pages released of a block with {old:?}");
-        old
+    /// Tells others that somebody takes from `block`, or no longer does. `false` if another has told so before.
+    pub(crate) fn reserve(&self, block: u64, is_reserved: bool) -> bool {
+        let Some(word) = self.uses.get_populated(block) else { return false };
+        // Relaxed: a hint.
+        let seen = BlockUse::from_bits(word.load(Relaxed));
+        if !seen.goes_by_bits() || seen.is_reserved() == is_reserved {
+            return false;
+        }
+        let told = word.compare_exchange(seen.bits(), seen.reserved(is_reserved).bits(), Relaxed, Relaxed).is_ok();
+        if !is_reserved {
+            self.note_state(block);
+        }
+        told
     }
 
-    /// The use word of `block`, read so that whoever frees a page of it after we have seen it taken sees what we did
-    /// before ([verify]); and its free bits, if the word says that there are any.
-    pub(crate) fn look_closely(&self, block: u64) -> (BlockUse, Option<[u64; WORDS_PER_BLOCK]>) {
-        let Some(word) = self.uses.get_populated(block) else {
-            return (BlockUse::from_bits(0), None);
-        };
-        // Release [verify]: a read-modify-write takes its place in the word's order of changes, and hands the searcher's
-        // announcement to every later `take_off`. Acquire [verify]: with a claim that it sees, it sees the releases that
-        // the claimer counted before; and the bits are read after it.
-        let seen = BlockUse::from_bits(word.fetch_add(0, AcqRel));
-        let bits = if seen.free() == 0 { None } else { self.bits.get_populated(block).map(FreeBits::snapshot) };
-        (seen, bits)
-    }
-
-    /// The free bits of `block`, all free if it was never used. Exact when nobody works on the block.
-    pub(crate) fn snapshot(&self, block: u64) -> [u64; WORDS_PER_BLOCK] {
-        self.bits.get_populated(block).map_or([0; WORDS_PER_BLOCK], FreeBits::snapshot)
+    /// Brings the hints on a block that goes by its bits up to date.
+    pub(crate) fn note_state(&self, block: u64) {
+        let Some(bits) = self.bits.get_populated(block) else { return };
+        self.hints.note_full(block, || bits.are_full());
+        if bits.seem_free() {
+            self.hints.note_free(block);
+        }
     }
 
     /// Marks the pages of `block` from `exist` on as taken for good. For a device's last block, before the device is
@@ -195,71 +331,43 @@ impl Blocks {
         let word = self.populate(block)?;
         bits.end_after(exist);
         // Acquire [claim]: the last device here is gone; what it did to the block comes before.
-        let ended = BlockUse::from_bits(word.load(Acquire)).ending_after(exist);
+        let ended = BlockUse::from_bits(word.load(Acquire)).ended();
         word.store(ended.bits(), Relaxed);
-        self.taken.insert(block);
+        self.hints.note_taken(block, || false);
         Ok(())
     }
 
     /// Undoes [`Blocks::end_block_after`], when the device is gone.
-    pub(crate) fn unend_block(&self, block: u64, exist: u64) {
-        if let Some(bits) = self.bits.get_populated(block) {
+    pub(crate) fn unend_block(&self, block: u64) {
+        if let (Some(bits), Some(word)) = (self.bits.get_populated(block), self.uses.get_populated(block)) {
             bits.end_after(PAGES_PER_BLOCK);
+            let seen = BlockUse::from_bits(word.load(Relaxed));
+            // Release [claim]: as in `release_blocks`.
+            word.store(seen.unended().bits(), Release);
+            self.hints.note_room(block);
+            self.hints.note_free(block);
         }
-        let missing = PAGES_PER_BLOCK - exist;
-        let old = self.take_off(block, missing);
-        self.note_shrinkage(block, old, missing);
     }
 
     /// Bytes of metadata: reserved and populated.
     pub(crate) fn bytes(&self) -> (u64, u64) {
-        let (full, taken) = (self.full.bytes(), self.taken.bytes());
+        let hints = self.hints.bytes();
         (
-            self.uses.reserved_bytes() + self.bits.reserved_bytes() + full.0 + taken.0,
-            self.uses.populated_bytes() + self.bits.populated_bytes() + full.1 + taken.1,
+            self.uses.reserved_bytes() + self.bits.reserved_bytes() + hints.0,
+            self.uses.populated_bytes() + self.bits.populated_bytes() + hints.1,
         )
     }
 
-    /// The use word of `block`, with all that counting it needs in memory.
+    /// The use word of `block`, with all that hints on it need in memory.
     #[inline]
-    fn populate(&self, block: u64) -> Result<&AtomicU32, NoMemory> {
+    fn populate(&self, block: u64) -> Result<&AtomicU64, NoMemory> {
         match self.uses.get_populated(block) {
             Some(word) => Ok(word),
             None => {
                 // The use words last: once they are there, all is.
-                self.full.populate(block)?;
-                self.taken.populate(block)?;
+                self.hints.populate(block)?;
                 self.uses.populate(block)
             }
         }
-    }
-
-    fn note_growth(&self, block: u64, old: BlockUse, new: BlockUse) {
-        // A release may come between the claim and the hint, and then the block would be hidden: so look once more.
-        if old.is_empty() && self.taken.insert(block) && self.exact_use(block).is_empty() {
-            self.taken.remove(block);
-        }
-        if new.free() == 0 && self.full.insert(block) && self.exact_use(block).free() != 0 {
-            self.full.remove(block);
-        }
-    }
-
-    fn note_shrinkage(&self, block: u64, old: BlockUse, nr_pages: u64) {
-        if old.free() == 0 {
-            self.full.remove(block);
-        }
-        if old.taken() == nr_pages {
-            self.taken.remove(block);
-        }
-    }
-
-    /// Puts a block into the sets that its use says it is in, after a search was misled.
-    fn mend_hints(&self, block: u64, seen: BlockUse) {
-        self.note_growth(block, BlockUse::from_bits(0), seen);
-    }
-
-    fn exact_use(&self, block: u64) -> BlockUse {
-        // A read-modify-write, so that it comes before or after a racing release, which then sees or mends the hint.
-        BlockUse::from_bits(self.uses.get_populated(block).map_or(0, |word| word.fetch_add(0, AcqRel)))
     }
 }

@@ -1,13 +1,16 @@
 //! [`FreeMap`]: which offsets of one device are free. Lock-free; no page metadata is touched here.
 //!
-//! A claim asks hints first: the block that served this order last, blocks that serve it and have room, empty blocks,
-//! blocks of other orders. Only when all of them fail does the exact search run, which alone may say "exhausted".
+//! A claim asks hints first: the block that served this seat and order last, blocks that serve the order and have room,
+//! empty blocks, blocks of other orders. Only when all of them fail does the exact search run, which alone may say
+//! "exhausted".
 //!
-//! Below: `blocks`, which keeps the words of all blocks of the space. Above: `device`. Edges: [claim], [verify].
+//! Below: `blocks`, which keeps the words of all blocks of the space; `seat`. Above: `device`. Edges: [claim], [verify].
 
 mod bits;
 mod block_use;
 mod blocks;
+mod exact;
+mod hints;
 mod search;
 mod summary;
 
@@ -15,15 +18,17 @@ use core::ops::Range;
 
 use crossbeam_utils::CachePadded;
 
-pub(crate) use bits::{FreeBits, free_pages, largest_free_order};
+pub(crate) use bits::{FreeBits, GivenUp, free_pages, largest_free_order};
 pub(crate) use block_use::{BlockUse, Mixing};
 pub(crate) use blocks::Blocks;
 
-use crate::geometry::{PAGES_PER_BLOCK, block_of, blocks_for};
+use crate::geometry::{PAGES_PER_BLOCK, PAGES_PER_WORD, WORD_SHIFT, block_of, blocks_for};
+use crate::seat::{Seat, Seats, orders};
 use crate::sparse::{NoMemory, Zeroed};
 use crate::sync::{
-    AtomicU32, AtomicU64, Backoff,
-    Ordering::{Acquire, Relaxed, Release},
+    AtomicU32, AtomicU64,
+    Ordering::{Relaxed, Release},
+    light_barrier,
 };
 use crate::words::{OffsetRange, Order};
 
@@ -33,9 +38,6 @@ unsafe impl Zeroed for FreeBits {
         FreeBits::absent()
     }
 }
-
-/// How often an exact search for a run looks again because pages came and went.
-const PATIENCE: u32 = 16;
 
 /// Why nothing was claimed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,23 +59,25 @@ impl From<NoMemory> for ClaimError {
 /// One device's view of the free pages in its range.
 pub(crate) struct FreeMap {
     range: OffsetRange,
-    /// For each order below 9, the block that served it last.
-    last_used: CachePadded<[AtomicU64; Order::HUGE.get() as usize]>,
     /// How many exact searches are under way. Read by every release, written only when claims fail.
     searchers: CachePadded<AtomicU32>,
-    /// How many pages were released while a searcher was there.
+    /// How many pages were released, or given up, while a searcher was there.
     releases: CachePadded<AtomicU64>,
+}
+
+/// Who claims: a seat of one device, and with it the words of all blocks.
+#[derive(Clone, Copy)]
+pub(crate) struct Claimer<'a> {
+    pub(crate) blocks: &'a Blocks,
+    /// All seats, from whose stashes a search may steal.
+    pub(crate) seats: &'a Seats,
+    pub(crate) seat: &'a Seat,
 }
 
 impl FreeMap {
     /// The map of `range`, which starts at a block. To be [begun](FreeMap::begin) before it is used.
     pub(crate) fn new(range: OffsetRange) -> FreeMap {
-        FreeMap {
-            range,
-            last_used: CachePadded::new(core::array::from_fn(|_| AtomicU64::new(block_of(range.start().get())))),
-            searchers: CachePadded::new(AtomicU32::new(0)),
-            releases: CachePadded::new(AtomicU64::new(0)),
-        }
+        FreeMap { range, searchers: CachePadded::new(AtomicU32::new(0)), releases: CachePadded::new(AtomicU64::new(0)) }
     }
 
     /// Tells the words of the range's last block where the range ends.
@@ -86,8 +90,8 @@ impl FreeMap {
 
     /// Leaves the words of the range as they are for a range that no device has.
     pub(crate) fn retire(&self, blocks: &Blocks) {
-        if let Some((block, exist)) = self.partial_block() {
-            blocks.unend_block(block, exist);
+        if let Some((block, _)) = self.partial_block() {
+            blocks.unend_block(block);
         }
     }
 
@@ -113,80 +117,84 @@ impl FreeMap {
     /// Takes a naturally aligned run of `order` and returns its first page.
     ///
     /// Lock-free. [`ClaimError::Exhausted`] is exact: at one moment of the call, fewer pages were free.
-    pub(crate) fn claim(&self, blocks: &Blocks, order: Order) -> Result<u64, ClaimError> {
-        let found =
-            if order.is_whole_block() { self.search_whole(blocks, order)? } else { self.search_small(blocks, order)? };
-        match found {
+    pub(crate) fn claim(&self, claimer: Claimer<'_>, order: Order) -> Result<u64, ClaimError> {
+        match self.search_by_hints(claimer, order)? {
             Some(page) => Ok(page),
-            None => self.search_exactly(blocks, order),
+            None => self.search_exactly(claimer, order),
         }
+    }
+
+    /// Takes up to `most` runs of `order` that lie in one word of free bits, or one: the first page of that word or run,
+    /// and a bit for each page that was taken from there on (a run of more than a word has its first).
+    pub(crate) fn claim_runs(&self, claimer: Claimer<'_>, order: Order, most: u64) -> Result<(u64, u64), ClaimError> {
+        if u32::from(order.get()) <= WORD_SHIFT {
+            let Claimer { blocks, seat, .. } = claimer;
+            let pages = PAGES_PER_WORD.min(order.nr_pages().saturating_mul(most));
+            let runs = self.while_unsure(seat, pages, |given_up| {
+                let claim = |block, _| blocks.claim_runs_in(block, order, most, given_up);
+                self.search_own_block(claimer, order, |block| claim(block, Mixing::Refused))?
+                    .map_or_else(|| self.search_block(claimer, order, claim), |runs| Ok(Some(runs)))
+            })?;
+            if let Some(runs) = runs {
+                return Ok(runs);
+            }
+        }
+        self.claim(claimer, order).map(|page| (page, 1))
+    }
+
+    fn search_by_hints(&self, claimer: Claimer<'_>, order: Order) -> Result<Option<u64>, NoMemory> {
+        self.while_unsure(claimer.seat, order.nr_pages(), |given_up| {
+            if order.is_whole_block() {
+                self.search_whole(claimer, order, given_up)
+            } else {
+                self.search_small(claimer, order, given_up)
+            }
+        })
+    }
+
+    /// Runs a claim of `nr_pages` that may give pages up again.
+    fn while_unsure<T>(&self, seat: &Seat, nr_pages: u64, claim: impl FnOnce(&GivenUp) -> T) -> T {
+        seat.begin_unsure(nr_pages);
+        let given_up = GivenUp::default();
+        let claimed = claim(&given_up);
+        if given_up.pages() > 0 {
+            self.note_released(given_up.pages());
+        }
+        seat.end_unsure(nr_pages);
+        claimed
     }
 
     /// Gives a run back.
-    pub(crate) fn release(&self, blocks: &Blocks, page: u64, order: Order) {
+    pub(crate) fn release(&self, blocks: &Blocks, seat: &Seat, page: u64, order: Order) {
         blocks.release(page, order);
-        // An exact search that has passed the pages must know. Relaxed [verify]: if a searcher read our use word before
-        // we took the pages off it, its announcement happened before that (see `Blocks::look_closely`), and this load
-        // sees it.
+        if order == Order::HUGE {
+            seat.note_freed(block_of(page));
+        }
+        self.note_released(order.nr_pages());
+    }
+
+    /// Gives all that the claimer's own stash keeps to the map.
+    pub(crate) fn drain_seat(&self, claimer: Claimer<'_>) {
+        for order in orders() {
+            self.while_unsure(claimer.seat, order.nr_pages(), |_| {
+                while let Some(page) = claimer.seat.stash().pop(order) {
+                    self.release(claimer.blocks, claimer.seat, page, order);
+                }
+            });
+        }
+    }
+
+    /// Tells exact searches that `nr_pages` have come free, in the map or in a stash: they may have looked there before.
+    #[inline]
+    pub(crate) fn note_released(&self, nr_pages: u64) {
+        // A search whose heavy barrier comes after this one sees the pages; of one whose barrier came before, we see the
+        // announcement. Relaxed [verify]: the barriers order it.
+        light_barrier();
         if self.searchers.load(Relaxed) != 0 {
             // Release [verify]: pairs with the Acquire in `search_until_sure`; a search that starts with this count sees
             // the pages.
-            self.releases.fetch_add(order.nr_pages(), Release);
+            self.releases.fetch_add(nr_pages, Release);
         }
-    }
-
-    /// The search that may fail for good: looks at every block, not at hints.
-    ///
-    /// What is taken by a use word was taken when the search looked, and has been since, unless it was released, which
-    /// counts in `releases`, or unless somebody was in the middle of taking it and may give up, which shows as
-    /// unsettled. So no more pages can be free at the end than were seen free, were released, or were unsettled. If that
-    /// is too little, the map is exhausted. If there was nothing of the last two and it is enough, there is no run: the
-    /// map is fragmented. Otherwise it looks again.
-    ///
-    /// A release that has not yet come to its end has not yet happened.
-    #[cold]
-    pub(crate) fn search_exactly(&self, blocks: &Blocks, order: Order) -> Result<u64, ClaimError> {
-        // Relaxed [verify]: the read-modify-writes of `look_closely` release it to whoever frees a page after them.
-        self.searchers.fetch_add(1, Relaxed);
-        let result = self.search_until_sure(blocks, order);
-        self.searchers.fetch_sub(1, Relaxed);
-        result
-    }
-
-    fn search_until_sure(&self, blocks: &Blocks, order: Order) -> Result<u64, ClaimError> {
-        let backoff = Backoff::new();
-        let mut rounds = 0;
-        loop {
-            // Acquire [verify]: pages whose release is counted here are seen free by the census.
-            let releases = self.releases.load(Acquire);
-            let census = self.census(blocks, order);
-            if let Some(block) = census.room {
-                match self.attempt(blocks, block, order, Mixing::Allowed)? {
-                    Some(page) => return Ok(page),
-                    // Lost to another claim, which succeeded.
-                    None => continue,
-                }
-            }
-            // Acquire: after the census in program order, and the census acquires too.
-            let doubtful = self.releases.load(Acquire).wrapping_sub(releases) + census.unsettled;
-            let free = census.free + doubtful;
-            if free < order.nr_pages() {
-                return Err(ClaimError::Exhausted { free: census.free });
-            }
-            // Under a constant coming and going, a run of several pages may never be there or be missing for sure. A
-            // single free page is always a run, so there it is only a question of time.
-            rounds += 1;
-            let patient = rounds < PATIENCE || order == Order::ZERO;
-            if doubtful == 0 || !patient {
-                return Err(ClaimError::Fragmented { free, largest: census.largest });
-            }
-            backoff.snooze();
-        }
-    }
-
-    /// One try at one block (or at the run of blocks that starts there).
-    fn attempt(&self, blocks: &Blocks, block: u64, order: Order, mixing: Mixing) -> Result<Option<u64>, NoMemory> {
-        if order.is_whole_block() { blocks.claim_whole(block, order) } else { blocks.claim_in(block, order, mixing) }
     }
 }
 

@@ -67,6 +67,11 @@ impl Summary {
         true
     }
 
+    /// Whether `block` is in the set, as far as the tree knows.
+    pub(crate) fn contains(&self, block: u64) -> bool {
+        self.word(block, 0).is_some_and(|word| word.load(Relaxed) & bit_at(block, 0) != 0)
+    }
+
     /// Takes `block` out, and says so above where its word was full.
     pub(crate) fn remove(&self, block: u64) {
         self.remove_from(block, 0);

@@ -22,9 +22,10 @@ use crate::words::Order;
 /// | absent (all zero) | 0     | 0     | no   | whoever claimed the run in the free map                     |
 /// | free              | 0     | 0     | no   | whoever claimed the run in the free map                     |
 /// | live              | 1..   | 0..   | yes  | any holder, by atomic read-modify-write                     |
-/// | being freed       | 0     | 0     | yes  | the thread whose put was the last, until `retire`           |
+/// | being freed       | 0     | 0     | yes  | the thread whose put was the last                           |
 ///
-/// free -> live by `init`, live -> being freed by the last `put`, being freed -> free by `retire`.
+/// free -> live by `init`. The last `put` leads live -> free by one exchange if it finds itself alone, and otherwise by
+/// way of being freed.
 #[repr(C, align(16))]
 pub(crate) struct Page {
     state: AtomicU64,
@@ -97,11 +98,24 @@ impl Page {
         );
     }
 
-    /// Drops a reference; `true` means it was the last: nobody else will touch the page until the caller has given
-    /// it back.
+    /// Drops a reference; `true` means it was the last: the life has ended, lookups miss, and nobody else will touch the
+    /// page until the caller has given it back.
     #[must_use = "the last put must free the folio"]
     #[inline]
     pub(crate) fn put(&self) -> bool {
+        // Relaxed: a guess that the exchange checks.
+        let seen = State::from_bits(self.state.load(Relaxed));
+        if seen.count() == 1 {
+            // Acquire [last-put]: joins every earlier put.
+            // Relaxed, if somebody got a reference meanwhile: then this one is like any other.
+            if self.state.compare_exchange(seen.bits(), seen.retired().bits(), Acquire, Relaxed).is_ok() {
+                return true;
+            }
+        }
+        self.put_one_of_many()
+    }
+
+    fn put_one_of_many(&self) -> bool {
         // Release [last-put]: our use of the folio ends before any later owner's begins.
         let old = State::from_bits(self.state.fetch_sub(State::ONE_REF, Release));
         debug_assert!(old.count() > 0, "a put of a free folio");
@@ -110,17 +124,12 @@ impl Page {
         }
         // Acquire [last-put]: joins every earlier put. A load and not a fence, because ThreadSanitizer does not
         // follow fences.
-        self.state.load(Acquire);
-        true
-    }
-
-    /// Ends a life after the last put: lookups miss from here on.
-    pub(crate) fn retire(&self) {
+        let last = State::from_bits(self.state.load(Acquire));
+        debug_assert!(last.count() == 0 && last.maps() == 0, "{last:?} retired");
         // Relaxed: we are alone with the page since the last put, and the next owner's claim orders this store
         // ([claim]). A lookup that still sees the old word finds a count of 0.
-        let state = State::from_bits(self.state.load(Relaxed));
-        debug_assert!(state.count() == 0 && state.maps() == 0, "{state:?} retired");
-        self.state.store(state.retired().bits(), Relaxed);
+        self.state.store(last.retired().bits(), Relaxed);
+        true
     }
 
     /// Turns a reference of the caller's into one that a leaf word owns.
@@ -189,7 +198,6 @@ mod tests {
         assert_eq!(page.state().count(), 3);
         assert!(!page.put() && !page.put() && page.put());
         assert!(page.try_get(life).is_none(), "count 0 is free");
-        page.retire();
         assert!(!page.state().is_live());
         page.init(Order::ZERO);
         assert_eq!(page.private(), 0, "nothing of the last owner shows through");

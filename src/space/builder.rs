@@ -7,6 +7,7 @@ use crate::device::{DeviceTable, Entry};
 use crate::error::SpaceError;
 use crate::free_map::Blocks;
 use crate::geometry::{MAX_PAGES_LIMIT, MODEL, PAGES_PER_BLOCK, blocks_for};
+use crate::live::Bell;
 use crate::section_map::SectionMap;
 use crate::space::Space;
 use crate::sync::prepare_barriers;
@@ -38,6 +39,7 @@ pub enum MetadataPages {
 pub struct SpaceBuilder {
     max_pages: u64,
     cores: usize,
+    cache_percent: u8,
     metadata_pages: MetadataPages,
 }
 
@@ -46,6 +48,7 @@ impl Default for SpaceBuilder {
         SpaceBuilder {
             max_pages: if MODEL { 4 * PAGES_PER_BLOCK } else { 1 << 34 },
             cores: if MODEL { 1 } else { std::thread::available_parallelism().map_or(1, usize::from) },
+            cache_percent: if MODEL { 100 } else { 1 },
             metadata_pages: MetadataPages::default(),
         }
     }
@@ -60,10 +63,19 @@ impl SpaceBuilder {
         self
     }
 
-    /// How many cores will work on the space at once: so many copies of each device's count are kept. The default is
-    /// what the system says this process may use.
+    /// How many cores will work on the space at once: twice as many threads have counts, hints and caches of their own at
+    /// each device (at least 24, at most 1,024); further threads share one set. The default is what the system says this
+    /// process may use.
     pub fn cores(mut self, cores: usize) -> SpaceBuilder {
         self.cores = cores;
+        self
+    }
+
+    /// How many percent of a device's pages may be kept in caches, all threads' and all [`Cache`](crate::Cache)s'
+    /// together; 1 by default, and at most 100. Each gets the same share, and no more than 608 pages. Pages in caches are
+    /// free: they are taken from there before an allocation fails; but they may be missing in large runs.
+    pub fn cache_percent(mut self, percent: u8) -> SpaceBuilder {
+        self.cache_percent = percent.min(100);
         self
     }
 
@@ -94,7 +106,9 @@ impl SpaceBuilder {
             devices: DeviceTable::new(nr_pages)?,
             nobody: Arc::new(Entry::nobody()),
             max_pages: nr_pages,
+            bell: Bell::new(),
             cores: self.cores,
+            cache_percent: self.cache_percent,
         })
     }
 }

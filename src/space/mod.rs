@@ -18,6 +18,8 @@ use crate::device::{Device, DeviceConfig, DeviceTable, Entry};
 use crate::error::{RegisterError, SpaceError, TakeError};
 use crate::folio::{Folio, FolioWord, PageRef};
 use crate::free_map::Blocks;
+use crate::live::Bell;
+use crate::seat::Seating;
 use crate::section_map::SectionMap;
 use crate::words::{Offset, SoftLeaf};
 
@@ -50,8 +52,10 @@ pub struct Space {
     blocks: Blocks,
     devices: DeviceTable,
     nobody: Arc<Entry>,
+    bell: Bell,
     max_pages: u64,
     cores: usize,
+    cache_percent: u8,
 }
 
 impl Space {
@@ -210,8 +214,14 @@ impl Space {
         &self.devices
     }
 
-    pub(crate) fn cores(&self) -> usize {
-        self.cores
+    /// What drainers of any device of the space wait at.
+    pub(crate) fn bell(&self) -> &Bell {
+        &self.bell
+    }
+
+    /// How a device of `nr_pages` pages is shared out.
+    pub(crate) fn seating(&self, nr_pages: u64) -> Seating {
+        Seating { cores: self.cores, cached_pages: nr_pages / 100 * u64::from(self.cache_percent) }
     }
 
     /// The device of a folio that the caller holds.

@@ -2,9 +2,10 @@
 #![forbid(unsafe_code)]
 
 use core::fmt;
+use std::collections::BTreeMap;
 
 use crate::device::Entry;
-use crate::geometry::{BLOCK_SHIFT, MAX_ORDER, PAGES_PER_BLOCK, PAGES_PER_WORD, WORDS_PER_BLOCK};
+use crate::geometry::{BLOCK_SHIFT, MAX_ORDER, PAGES_PER_BLOCK, PAGES_PER_WORD, WORDS_PER_BLOCK, block_of};
 use crate::space::Space;
 use crate::words::Order;
 
@@ -23,6 +24,8 @@ pub struct SpaceReport {
     pub live_pages: u64,
     /// Pages of devices that are not in use.
     pub free_pages: u64,
+    /// Those of them that are kept in caches.
+    pub cached_pages: u64,
     /// How many free runs there are of each order, each as large as its natural alignment allows and each page in one.
     pub free_runs: [u64; NR_ORDERS],
     /// Bytes of page records that are populated: the sections in which something was allocated.
@@ -52,6 +55,10 @@ pub struct DeviceReport {
     pub live_pages: u64,
     /// Whether it was killed.
     pub dying: bool,
+    /// Free pages that are kept in caches.
+    pub cached_pages: u64,
+    /// The most that can be.
+    pub cache_limit: u64,
     /// Free runs of each order, as in [`SpaceReport::free_runs`].
     pub free_runs: [u64; NR_ORDERS],
 }
@@ -101,6 +108,7 @@ pub(super) fn report(space: &Space) -> SpaceReport {
         registered_pages: sum(|device| device.nr_pages),
         live_pages: sum(|device| device.live_pages),
         free_pages: sum(DeviceReport::free_pages),
+        cached_pages: sum(|device| device.cached_pages),
         free_runs: core::array::from_fn(|order| devices.iter().map(|device| device.free_runs[order]).sum()),
         section_bytes: space.sections().section_bytes(),
         metadata_reserved_bytes: metadata.iter().map(|bytes| bytes.0).sum(),
@@ -115,29 +123,52 @@ fn report_device(space: &Space, entry: &Entry) -> DeviceReport {
         owner: entry.owner().get(),
         start: entry.range().start().get(),
         nr_pages: entry.range().nr_pages(),
-        live_pages: entry.live().pages().min(entry.range().nr_pages()),
-        dying: entry.live().is_closed(),
+        live_pages: entry.live(space).pages().min(entry.range().nr_pages()),
+        dying: entry.is_ending(),
+        cached_pages: entry.seats().cached_pages(),
+        cache_limit: entry.seats().cache_limit(),
         free_runs: free_runs(space, entry),
     }
 }
 
 fn free_runs(space: &Space, entry: &Entry) -> [u64; NR_ORDERS] {
     let mut runs = [0; NR_ORDERS];
+    let cached = cached_words(entry);
     let blocks = entry.map().blocks();
     let mut empty_from = blocks.start;
     for block in blocks.clone() {
         let seen = space.blocks().use_of(block);
-        if seen.is_empty() {
+        let mut words = [if seen.is_taken() { u64::MAX } else { 0 }; WORDS_PER_BLOCK];
+        if seen.goes_by_bits() {
+            words = space.blocks().bits_of(block);
+            for (word, kept) in words.iter_mut().zip(cached.get(&block).into_iter().flatten()) {
+                *word &= !kept;
+            }
+        }
+        if words == [0; WORDS_PER_BLOCK] {
             continue;
         }
         count_blocks(empty_from, block, &mut runs);
         empty_from = block + 1;
-        if !seen.is_whole() {
-            count_pages(&space.blocks().snapshot(block), 0, Order::HUGE.get(), &mut runs);
+        if seen.goes_by_bits() {
+            count_pages(&words, 0, Order::HUGE.get(), &mut runs);
         }
     }
     count_blocks(empty_from, blocks.end, &mut runs);
     runs
+}
+
+/// The pages that caches keep, by block: they are taken in the free map, and come back when they are wanted.
+fn cached_words(entry: &Entry) -> BTreeMap<u64, [u64; WORDS_PER_BLOCK]> {
+    let mut words: BTreeMap<u64, [u64; WORDS_PER_BLOCK]> = BTreeMap::new();
+    for (first, order) in entry.seats().iter().flat_map(|seat| seat.stash().runs()) {
+        for page in first..first + order.nr_pages() {
+            let within = page % PAGES_PER_BLOCK;
+            words.entry(block_of(page)).or_default()[(within / PAGES_PER_WORD) as usize] |=
+                1 << (within % PAGES_PER_WORD);
+        }
+    }
+    words
 }
 
 /// Cuts the empty blocks `from..end` into the largest naturally aligned runs.
@@ -166,10 +197,12 @@ impl fmt::Display for SpaceReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} of {} registered pages in use; {} free, the largest folio {}, {:.1} % of them in runs below order 9",
+            "{} of {} registered pages in use; {} free ({} in caches), the largest folio {}, {:.1} % of them in runs below \
+             order 9",
             self.live_pages,
             self.registered_pages,
             self.free_pages,
+            self.cached_pages,
             self.largest_free_pages(),
             100.0 * self.fragmentation(Order::HUGE),
         )?;

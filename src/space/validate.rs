@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use core::fmt;
+use std::collections::BTreeMap;
 
 use crate::class::Class;
 use crate::device::Entry;
@@ -45,6 +46,11 @@ pub enum Violation {
         /// First page of the folio.
         offset: u64,
     },
+    /// A cache keeps a run twice, or one that is not there to keep: its pages are free in the map, or a folio has them.
+    BadCached {
+        /// First page of the run.
+        offset: u64,
+    },
     /// A folio's reference count is 0, or below the number of references that leaf words own.
     BadCount {
         /// First page of the folio.
@@ -81,6 +87,9 @@ impl fmt::Display for Violation {
             }
             Violation::Lost { offset } => write!(f, "page {offset:#x} is taken, and in no live folio"),
             Violation::LiveOnFree { offset } => write!(f, "a folio is live at {offset:#x}, where pages are free"),
+            Violation::BadCached { offset } => {
+                write!(f, "a cache keeps the run at {offset:#x}, which is not there to keep")
+            }
             Violation::BadCount { offset, refs, maps } => {
                 write!(f, "the folio at {offset:#x} has {refs} references, of which leaf words own {maps}")
             }
@@ -95,20 +104,32 @@ impl fmt::Display for Violation {
 impl core::error::Error for Violation {}
 
 pub(super) fn validate(space: &Space) -> Result<(), Violation> {
-    space.devices().all().iter().try_for_each(|entry| Recount { space, entry }.device())
+    space.devices().all().iter().try_for_each(|entry| Recount::of(space, entry)?.device())
 }
 
 struct Recount<'a> {
     space: &'a Space,
     entry: &'a Entry,
+    /// Runs that caches keep, by first page; those that were found taken are gone.
+    cached: BTreeMap<u64, Order>,
 }
 
-impl Recount<'_> {
-    fn device(&self) -> Result<(), Violation> {
+impl<'a> Recount<'a> {
+    fn of(space: &'a Space, entry: &'a Entry) -> Result<Recount<'a>, Violation> {
+        let mut cached = BTreeMap::new();
+        for (offset, order) in entry.seats().iter().flat_map(|seat| seat.stash().runs()) {
+            if cached.insert(offset, order).is_some() {
+                return Err(Violation::BadCached { offset });
+            }
+        }
+        Ok(Recount { space, entry, cached })
+    }
+
+    fn device(&mut self) -> Result<(), Violation> {
         let (mut live, mut blocks) = (0, self.entry.map().blocks());
         while let Some(block) = blocks.next() {
             let seen = self.space.blocks().use_of(block);
-            if seen.is_whole() {
+            if seen.is_taken() {
                 let order = self.large(block, seen)?;
                 live += order.nr_pages();
                 // The other blocks of the folio were checked with it.
@@ -119,7 +140,10 @@ impl Recount<'_> {
                 live += self.small(block, seen)?;
             }
         }
-        let believed = self.entry.live().pages();
+        if let Some((&offset, _)) = self.cached.first_key_value() {
+            return Err(Violation::BadCached { offset });
+        }
+        let believed = self.entry.live(self.space).pages();
         if live == believed {
             Ok(())
         } else {
@@ -140,11 +164,11 @@ impl Recount<'_> {
         }
         for block in block..block + (order.nr_pages() >> BLOCK_SHIFT) {
             let here = self.space.blocks().use_of(block);
-            if here.taken() != PAGES_PER_BLOCK || here.class() != seen.class() {
+            if !here.is_taken() || here.class() != seen.class() {
                 return Err(Violation::BlockCount {
                     offset: block << BLOCK_SHIFT,
                     counted: PAGES_PER_BLOCK,
-                    believed: here.taken(),
+                    believed: if here.is_taken() { PAGES_PER_BLOCK } else { 0 },
                 });
             }
             self.folio(Offset::from_low_bits(block << BLOCK_SHIFT), state)?;
@@ -153,12 +177,17 @@ impl Recount<'_> {
     }
 
     /// The pages of `block` that are in folios below order 9.
-    fn small(&self, block: u64, seen: BlockUse) -> Result<u64, Violation> {
-        let words = self.space.blocks().snapshot(block);
+    fn small(&mut self, block: u64, seen: BlockUse) -> Result<u64, Violation> {
+        let words = self.space.blocks().bits_of(block);
         let first = block << BLOCK_SHIFT;
-        let counted: u64 = words.iter().map(|word| u64::from(word.count_ones())).sum();
-        if counted != seen.taken() {
-            return Err(Violation::BlockCount { offset: first, counted, believed: seen.taken() });
+        if !seen.goes_by_bits() {
+            // A claim that came too late for it would have taken its bits back.
+            let counted = words.iter().map(|word| u64::from(word.count_ones())).sum();
+            return if counted == 0 {
+                Ok(0)
+            } else {
+                Err(Violation::BlockCount { offset: first, counted, believed: 0 })
+            };
         }
         let exist = self.entry.map().pages_in(block);
         let (mut page, mut live) = (0, 0);
@@ -172,10 +201,12 @@ impl Recount<'_> {
                 page += 1;
                 continue;
             }
-            if !state.is_live() {
-                return Err(Violation::Lost { offset: head.get() });
+            let cached = self.cached.remove(&head.get());
+            if cached.is_some() == state.is_live() {
+                let offset = head.get();
+                return Err(if state.is_live() { Violation::BadCached { offset } } else { Violation::Lost { offset } });
             }
-            let order = state.order();
+            let order = cached.unwrap_or(state.order());
             if order.is_whole_block() || order.align_down(page) != page {
                 return Err(Violation::BadOrder { offset: head.get(), order: order.get() });
             }
@@ -188,9 +219,11 @@ impl Recount<'_> {
                     return Err(Violation::BadOrder { offset: head.get(), order: order.get() });
                 }
             }
-            self.folio(head, state)?;
-            live += order.nr_pages();
             page = pages.end;
+            if cached.is_none() {
+                self.folio(head, state)?;
+                live += order.nr_pages();
+            }
         }
         Ok(live)
     }
