@@ -77,6 +77,10 @@ mod words;
 #[doc = include_str!("../ARCHITECTURE.md")]
 pub mod architecture {}
 
+#[cfg(all(farpage_count, not(all(loom, feature = "loom"))))]
+#[doc(hidden)]
+pub use sync::count;
+
 pub use device::{Cache, Device, DeviceConfig, DeviceOps, FreedFolio, Owner};
 pub use error::{AllocError, DrainError, RegisterError, SpaceError, TakeError, TooManyRefs, UnregisterError};
 pub use folio::{Folio, PageRef};

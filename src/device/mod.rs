@@ -86,6 +86,11 @@ impl<'s> Device<'s> {
         self.live().pages().min(self.range().nr_pages())
     }
 
+    /// How many free pages are kept in caches, those of threads and [`Cache`]s. Exact when nobody allocates or frees.
+    pub fn nr_cached_pages(&self) -> u64 {
+        self.entry.seats().cached_pages()
+    }
+
     /// A cache of one's own, for whoever allocates and frees in a loop.
     pub fn cache(&self) -> Cache<'s> {
         Cache::new(self.clone())

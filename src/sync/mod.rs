@@ -7,9 +7,14 @@
 #[cfg(all(loom, feature = "loom"))]
 #[path = "loom.rs"]
 mod imp;
-#[cfg(not(all(loom, feature = "loom")))]
+#[cfg(not(any(farpage_count, all(loom, feature = "loom"))))]
 #[path = "std.rs"]
 mod imp;
+
+#[cfg(all(farpage_count, not(all(loom, feature = "loom"))))]
+pub mod count;
+#[cfg(all(farpage_count, not(all(loom, feature = "loom"))))]
+use count as imp;
 
 #[cfg(not(all(loom, feature = "loom")))]
 mod barrier;
