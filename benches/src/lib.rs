@@ -9,6 +9,7 @@
 //! - [`ours`]: farpage as a contestant.
 //! - [`peers`]: the published crates and the locked tree as contestants.
 //! - [`plan`]: what to run, from the environment and the command line.
+//! - [`random`]: the generator that all of them use.
 //! - [`ratio`]: interleaved rounds, medians and spreads.
 //! - [`report`]: the tables, the wanted figures beside them, and the JSON.
 
@@ -19,5 +20,6 @@ pub mod ours;
 pub mod peers;
 pub mod plain;
 pub mod plan;
+pub mod random;
 pub mod ratio;
 pub mod report;
