@@ -9,6 +9,7 @@
 //! - [`ours`]: farpage as a contestant.
 //! - [`peers`]: the published crates and the locked tree as contestants.
 //! - [`alloc`]: allocators as contestants, the threads that drive them, and the table of that.
+//! - [`fragmentation`]: streams of mixed orders, and the best-fit oracle beside them.
 //! - [`plan`]: what to run, from the environment and the command line.
 //! - [`random`]: the generator that all of them use.
 //! - [`ratio`]: interleaved rounds, medians and spreads.
@@ -17,6 +18,7 @@
 pub mod alloc;
 pub mod chain;
 pub mod course;
+pub mod fragmentation;
 pub mod machine;
 pub mod ours;
 pub mod peers;
