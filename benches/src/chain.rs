@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 use crate::course::Lookup;
+use crate::random::SplitMix;
 
 /// Keys are visited in runs of this many, for each of which the answer is known.
 pub const RUN: usize = 4096;
@@ -26,10 +27,7 @@ impl Chain {
     pub fn new(nr_pages: usize) -> Self {
         assert!(nr_pages > 0 && nr_pages.is_multiple_of(RUN), "{nr_pages} pages are no whole runs");
         let mut order: Vec<u32> = (0..u32::try_from(nr_pages).expect("fewer than 2^32")).collect();
-        let mut random = SplitMix(0x6661_7270_6167_6531);
-        for last in (1..nr_pages).rev() {
-            order.swap(last, random.below(last + 1));
-        }
+        SplitMix::new(0x6661_7270_6167_6531).shuffle(&mut order);
         let mut next = vec![0; nr_pages];
         for (at, &page) in order.iter().enumerate() {
             next[page as usize] = order[(at + 1) % nr_pages];
@@ -92,24 +90,6 @@ impl<K: Copy> Keys<K> {
     /// The keys in order of place.
     pub fn in_place(&self) -> &[K] {
         &self.sequential.keys
-    }
-}
-
-/// Steele, Lea and Flood's `SplitMix64`: small, and the same everywhere.
-struct SplitMix(u64);
-
-impl SplitMix {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = self.0;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        word ^ (word >> 31)
-    }
-
-    /// A number below `bound`; the bias of the multiplication is far below what matters here.
-    fn below(&mut self, bound: usize) -> usize {
-        ((u128::from(self.next()) * bound as u128) >> 64) as usize
     }
 }
 

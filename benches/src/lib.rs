@@ -8,16 +8,22 @@
 //! - [`course`]: the one loop that every contestant runs, timed and checked.
 //! - [`ours`]: farpage as a contestant.
 //! - [`peers`]: the published crates and the locked tree as contestants.
+//! - [`alloc`]: allocators as contestants, the threads that drive them, and the table of that.
+//! - [`fragmentation`]: streams of mixed orders, and the best-fit oracle beside them.
 //! - [`plan`]: what to run, from the environment and the command line.
+//! - [`random`]: the generator that all of them use.
 //! - [`ratio`]: interleaved rounds, medians and spreads.
 //! - [`report`]: the tables, the wanted figures beside them, and the JSON.
 
+pub mod alloc;
 pub mod chain;
 pub mod course;
+pub mod fragmentation;
 pub mod machine;
 pub mod ours;
 pub mod peers;
 pub mod plain;
 pub mod plan;
+pub mod random;
 pub mod ratio;
 pub mod report;

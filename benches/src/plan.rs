@@ -43,9 +43,7 @@ pub struct Plan {
 impl Plan {
     /// What was asked for, out of all `sizes`. Panics on a variable that is no number.
     pub fn from_environment(sizes: &[usize]) -> Self {
-        let given = |flag: &str| env::args().any(|argument| argument == flag);
-        // Cargo passes `--bench` for a measurement, and leaves it out under `cargo test`.
-        let quick = !given("--bench") || given("--test") || given("--list");
+        let quick = is_quick();
         let max_pages = number("FARPAGE_BENCH_MAX_PAGES", usize::MAX);
         let sizes = if quick { &[2 * RUN] } else { sizes };
         Self {
@@ -64,11 +62,27 @@ impl Plan {
     }
 }
 
+/// Whether only to see that all of it works. Cargo passes `--bench` for a measurement, and leaves it out under
+/// `cargo test`.
+pub fn is_quick() -> bool {
+    !given("--bench") || given("--test") || given("--list")
+}
+
+fn given(flag: &str) -> bool {
+    env::args().any(|argument| argument == flag)
+}
+
+/// Whether a list names a beginning of `one`; a list that is not there names all.
+pub fn chosen_by_prefix(name: &str, one: &str) -> bool {
+    env::var(name).map_or(true, |list| list.split(',').any(|item| one.starts_with(item.trim())))
+}
+
 /// Whether a list names `one` of its things; a list that is not there names all.
 fn chosen(name: &str, one: &str) -> bool {
     env::var(name).map_or(true, |list| list.split(',').any(|item| item == one))
 }
 
-fn number(name: &str, default: usize) -> usize {
+/// The number that a variable is. Panics when it is none.
+pub fn number(name: &str, default: usize) -> usize {
     env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
 }

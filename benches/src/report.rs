@@ -92,18 +92,30 @@ impl fmt::Display for Table {
     }
 }
 
+/// A table of figures, some of which were promised.
+pub trait Judged {
+    /// For each promised figure, whether it is met.
+    fn verdicts(&self) -> Vec<bool>;
+}
+
+impl Judged for Table {
+    fn verdicts(&self) -> Vec<bool> {
+        self.lines.iter().filter_map(|line| line.met).collect()
+    }
+}
+
 /// A whole run.
 #[derive(Clone, Debug, Serialize)]
-pub struct Report {
+pub struct Report<T> {
     /// Where and when.
     pub machine: Machine,
     /// The line that repeats it.
     pub command: String,
     /// All tables.
-    pub tables: Vec<Table>,
+    pub tables: Vec<T>,
 }
 
-impl Report {
+impl<T: Serialize> Report<T> {
     /// Writes it as JSON.
     pub fn write_json(&self, path: &str) -> io::Result<()> {
         let mut text = serde_json::to_string_pretty(self).map_err(io::Error::other)?;
@@ -112,15 +124,14 @@ impl Report {
     }
 }
 
-impl fmt::Display for Report {
+impl<T: fmt::Display + Judged> fmt::Display for Report<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\n{}\ncommand  {}", self.machine, self.command)?;
         for table in &self.tables {
             write!(f, "{table}")?;
         }
-        let lines = || self.tables.iter().flat_map(|table| &table.lines);
-        let wanted = lines().filter(|line| line.met.is_some()).count();
-        let met = lines().filter(|line| line.met == Some(true)).count();
-        writeln!(f, "\n{met} of {wanted} wanted figures are met")
+        let verdicts: Vec<_> = self.tables.iter().flat_map(Judged::verdicts).collect();
+        let met = verdicts.iter().filter(|met| **met).count();
+        writeln!(f, "\n{met} of {} wanted figures are met", verdicts.len())
     }
 }
