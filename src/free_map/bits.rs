@@ -36,18 +36,26 @@ pub(crate) struct FreeBits {
     words: [AtomicU64; WORDS_PER_BLOCK],
 }
 
-/// Bits, within a word, at which a naturally aligned run of each order up to a word's can start.
-const fn run_starts(order: u32) -> u64 {
-    let (mut starts, mut bit) = (0u64, 0);
-    while bit < PAGES_PER_WORD {
-        starts |= 1 << bit;
-        bit += 1 << order;
+/// For each order up to a word's, the bits at which a naturally aligned run can start.
+const RUN_STARTS: [u64; WORD_SHIFT as usize + 1] = {
+    let (mut starts, mut order) = ([0; WORD_SHIFT as usize + 1], 0);
+    while order <= WORD_SHIFT {
+        let mut bit = 0;
+        while bit < PAGES_PER_WORD {
+            starts[order as usize] |= 1 << bit;
+            bit += 1 << order;
+        }
+        order += 1;
     }
     starts
-}
+};
 
 /// The first free, naturally aligned run of `order` (at most a word's) in `word`.
+#[inline]
 fn free_run(word: u64, order: u32) -> Option<u32> {
+    if word == FULL_WORD {
+        return None;
+    }
     let mut free = !word & FULL_WORD;
     // After step i, a set bit says that the 2^(i+1) pages from it on are free.
     let mut i = 0;
@@ -55,7 +63,7 @@ fn free_run(word: u64, order: u32) -> Option<u32> {
         free &= free >> (1 << i);
         i += 1;
     }
-    free &= run_starts(order);
+    free &= RUN_STARTS[order as usize];
     (free != 0).then(|| free.trailing_zeros())
 }
 
