@@ -8,7 +8,7 @@ use crate::device::Device;
 use crate::free_map::ClaimError;
 use crate::geometry::MAX_PAGES_LIMIT;
 use crate::sparse::{NoMemory, ReserveError};
-use crate::words::{LeafKind, Order};
+use crate::words::LeafKind;
 
 /// Why a [`Space`](crate::Space) could not be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,20 +134,34 @@ pub enum AllocError {
         requested: u64,
         /// Pages that were free.
         free: u64,
-        /// Pages of the largest folio that could have been allocated.
+        /// Pages of the largest folio, or range if one was asked for, that could have been allocated.
         largest: u64,
     },
     /// The device was killed. Trying again cannot help.
     Dying,
     /// No memory for metadata. Freeing memory of the process may help.
     NoMemory,
-    /// The device has fewer pages than one folio of the order. Trying again cannot help.
+    /// The device has fewer pages than one folio of the order, or than the range. Trying again cannot help.
     TooLarge,
+    /// A range of no pages, or one whose alignment is not a power of two. Trying again cannot help.
+    BadRange {
+        /// Pages asked for.
+        nr_pages: u64,
+        /// Alignment asked for, in pages.
+        align: u64,
+    },
+    /// A range that fits nowhere in its window, or in the part of the window that lies in the device; or a fixed place
+    /// that is not aligned as asked for. Trying again cannot help.
+    OutsideWindow {
+        /// Pages asked for.
+        nr_pages: u64,
+        /// Alignment asked for, in pages.
+        align: u64,
+    },
 }
 
 impl AllocError {
-    pub(crate) fn from_claim(error: ClaimError, order: Order) -> AllocError {
-        let requested = order.nr_pages();
+    pub(crate) fn from_claim(error: ClaimError, requested: u64) -> AllocError {
         match error {
             ClaimError::Exhausted { free } => AllocError::Exhausted { requested, free },
             ClaimError::Fragmented { free, largest } => AllocError::Fragmented { requested, free, largest },
@@ -189,7 +203,14 @@ impl fmt::Display for AllocError {
             ),
             AllocError::Dying => f.write_str("the device was killed"),
             AllocError::NoMemory => f.write_str("no memory for metadata"),
-            AllocError::TooLarge => f.write_str("the device has fewer pages than one folio of that order"),
+            AllocError::TooLarge => f.write_str("the device has fewer pages than that"),
+            AllocError::BadRange { nr_pages, align } => {
+                write!(f, "a range of {nr_pages} pages, aligned to {align}: at least 1, and a power of two, are needed")
+            }
+            AllocError::OutsideWindow { nr_pages, align } => write!(
+                f,
+                "a range of {nr_pages} pages, aligned to {align}, fits nowhere in the part of its window that is the device's"
+            ),
         }
     }
 }

@@ -15,6 +15,9 @@ pub(crate) const WORD_SHIFT: u32 = if MODEL { 1 } else { 6 };
 /// Pages that one word of the free map covers.
 pub(crate) const PAGES_PER_WORD: u64 = 1 << WORD_SHIFT;
 
+/// All pages of a word.
+pub(crate) const FULL_WORD: u64 = u64::MAX >> (64 - PAGES_PER_WORD);
+
 /// log2 of the pages of a block, the unit that serves one order at a time: 2 MiB of 4 KiB pages.
 pub(crate) const BLOCK_SHIFT: u32 = if MODEL { 2 } else { 9 };
 /// Pages of a block.

@@ -81,7 +81,7 @@ pub mod architecture {}
 #[doc(hidden)]
 pub use sync::count;
 
-pub use device::{Cache, Device, DeviceConfig, DeviceOps, FreedFolio, Owner};
+pub use device::{Cache, Device, DeviceConfig, DeviceOps, FreedFolio, Owner, RangeHandle, RangeRequest};
 pub use error::{AllocError, DrainError, RegisterError, SpaceError, TakeError, TooManyRefs, UnregisterError};
 pub use folio::{Folio, PageRef};
 pub use space::{DeviceReport, MetadataPages, Space, SpaceBuilder, SpaceReport, Violation};

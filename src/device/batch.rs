@@ -34,7 +34,9 @@ impl<'a, 's> Batch<'a, 's> {
         let mut left = n as u64;
         while left > 0 {
             self.words.try_reserve(1).map_err(|_| AllocError::NoMemory)?;
-            let claimed = map.claim_runs(claimer, order, left).map_err(|error| AllocError::from_claim(error, order))?;
+            let claimed = map
+                .claim_runs(claimer, order, left)
+                .map_err(|error| AllocError::from_claim(error, order.nr_pages()))?;
             let word = Word { first: claimed.0, pages: claimed.1 };
             left -= word.runs(order).count() as u64;
             let head = word.runs(order).next().unwrap_or(word.first);

@@ -1,6 +1,10 @@
 //! The end of a folio: the driver is told, the pages go back, and the device may go.
 
+use core::mem;
+use core::ops::Range;
+use core::panic::AssertUnwindSafe;
 use core::ptr::NonNull;
+use std::panic::{catch_unwind, resume_unwind};
 
 use crate::device::Entry;
 use crate::device::config::FreedFolio;
@@ -23,6 +27,64 @@ pub(crate) fn end_folio(space: &Space, place: Place, private: u64) {
 pub(crate) fn end_folio_at(space: &Space, place: Place, private: u64, entry: &Entry, seat: &Seat) {
     let door = space.devices().door(entry.index());
     end(CountedPages { space, place, entry: NonNull::from(entry), door, seat: Some(seat) }, private);
+}
+
+/// Puts a reference of each folio at `places`, which lie one behind the other in one device, and ends those whose last it
+/// was. Pages that lie together go back together.
+///
+/// When a callback panics, the others run all the same, and the first panic goes on in the end.
+pub(crate) fn end_span(space: &Space, places: impl Iterator<Item = Place>) {
+    let mut places = places.peekable();
+    let Some((entry, door)) = places.peek().and_then(|place| space.devices().entry_at(space.sections(), place.head))
+    else {
+        unreachable!("a range without pages or device")
+    };
+    let mut panicked = None;
+    let mut ended = CountedRun { space, pages: 0..0, entry, door };
+    for place in places {
+        let Some(record) = space.sections().at(place) else { unreachable!("{place:?} has no metadata") };
+        let head = place.head.get();
+        if !record.put() {
+            continue;
+        }
+        if ended.pages.end != head {
+            drop(mem::replace(&mut ended, CountedRun { space, pages: head..head, entry, door }));
+        }
+        ended.pages.end = head + place.order.nr_pages();
+        let freed = FreedFolio { offset: place.head, order: place.order, private: record.private() };
+        // SAFETY: `ended` is counted in until it is dropped; see `CountedPages::entry`.
+        if let Some(ops) = unsafe { entry.as_ref() }.ops() {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| ops.folio_free(freed))) {
+                panicked.get_or_insert(panic);
+            }
+        }
+    }
+    drop(ended);
+    if let Some(panic) = panicked {
+        resume_unwind(panic);
+    }
+}
+
+/// Pages of ended folios, one behind the other, that are still counted in their device.
+struct CountedRun<'a> {
+    space: &'a Space,
+    pages: Range<u64>,
+    entry: NonNull<Entry>,
+    door: &'a Door,
+}
+
+impl Drop for CountedRun<'_> {
+    fn drop(&mut self) {
+        let nr_pages = self.pages.end - self.pages.start;
+        if nr_pages == 0 {
+            return;
+        }
+        // SAFETY: As in `CountedPages::entry`.
+        let entry = unsafe { self.entry.as_ref() };
+        let seat = entry.seats().of_this_thread();
+        entry.map().release_span(entry.claimer(self.space, seat), self.pages.clone());
+        self.door.exit(self.space.bell(), seat, nr_pages);
+    }
 }
 
 #[inline]

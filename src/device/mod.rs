@@ -7,21 +7,25 @@ mod cache;
 mod config;
 mod ending;
 mod entry;
+mod range;
 mod table;
 
 use core::fmt;
+use core::ops::Range;
 use core::time::Duration;
 use std::sync::Arc;
 
 use batch::Batch;
 pub use cache::Cache;
 pub use config::{DeviceConfig, DeviceOps, FreedFolio, Owner};
-pub(crate) use ending::{end_folio, end_folio_at};
+pub(crate) use ending::{end_folio, end_folio_at, end_span};
 pub(crate) use entry::Entry;
+pub use range::{RangeHandle, RangeRequest};
 pub(crate) use table::DeviceTable;
 
 use crate::error::{AllocError, DrainError, UnregisterError};
 use crate::folio::Folio;
+use crate::free_map::folios_of;
 use crate::live::Live;
 use crate::seat::Seat;
 use crate::space::Space;
@@ -158,11 +162,7 @@ impl<'s> Device<'s> {
         }
         self.check_size(order)?;
         if requested > self.range().nr_pages() {
-            return Err(if self.entry.is_ending() {
-                AllocError::Dying
-            } else {
-                AllocError::Exhausted { requested, free: self.nr_free_pages() }
-            });
+            return Err(self.dying_or(AllocError::Exhausted { requested, free: self.nr_free_pages() }));
         }
         folios.try_reserve(n).map_err(|_| AllocError::NoMemory)?;
         self.admit(seat, requested)?;
@@ -178,6 +178,52 @@ impl<'s> Device<'s> {
                 Err(error.with_claimed(requested, claimed))
             }
         }
+    }
+
+    /// Allocates pages in one run, of any length and where the request wants them.
+    ///
+    /// The run is made of naturally aligned folios; see [`RangeHandle`]. Lock-free. A request without conditions is served
+    /// from runs that this thread has seen free; one for a place, a window or a direction looks at every block of the
+    /// device, 8 words each.
+    ///
+    /// # Errors
+    ///
+    /// As [`Device::alloc`], where [`AllocError::Fragmented`] counts the free pages of the whole device, whatever place or
+    /// window was asked for; [`AllocError::BadRange`] and [`AllocError::OutsideWindow`] for requests that no state of the
+    /// device could meet.
+    pub fn alloc_range(&self, request: RangeRequest) -> Result<RangeHandle<'s>, AllocError> {
+        let span = request.in_device(self.range()).map_err(|error| self.dying_or(error))?;
+        let seat = self.entry.seats().of_this_thread();
+        if let Some(order) = request.as_small_order() {
+            match self.alloc_at(seat, order) {
+                Ok(folio) => {
+                    let start = folio.into_place().head.get();
+                    return Ok(RangeHandle::from_owned(self.space, start..start + order.nr_pages()));
+                }
+                // There may be a run that is not aligned.
+                Err(AllocError::Fragmented { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.admit(seat, span.nr_pages)?;
+        let claimed = self.entry.map().claim_span(self.entry.claimer(self.space, seat), &span);
+        let claimed = claimed.map_err(|error| AllocError::from_claim(error, span.nr_pages));
+        let begun = claimed.and_then(|start| self.begin_span(seat, start..start + span.nr_pages));
+        begun.inspect_err(|_| self.dismiss(seat, span.nr_pages))
+    }
+
+    /// Makes folios of pages that were claimed as a span.
+    fn begin_span(&self, seat: &Seat, pages: Range<u64>) -> Result<RangeHandle<'s>, AllocError> {
+        for (page, order) in folios_of(pages.clone()) {
+            if let Err(error) = self.entry.prepare(self.space, page, order) {
+                self.entry.map().release_span(self.entry.claimer(self.space, seat), pages);
+                return Err(error.into());
+            }
+        }
+        for (page, order) in folios_of(pages.clone()) {
+            self.entry.begin(self.space, page, order).into_place();
+        }
+        Ok(RangeHandle::from_owned(self.space, pages))
     }
 
     /// Refuses every allocation from now on, on every thread: none that begins after this has returned succeeds (one
@@ -237,6 +283,12 @@ impl<'s> Device<'s> {
         Ok(())
     }
 
+    /// The error of a request that cannot be met, or that the device is dying, which comes first.
+    #[cold]
+    fn dying_or(&self, error: AllocError) -> AllocError {
+        if self.entry.is_ending() { AllocError::Dying } else { error }
+    }
+
     /// Undoes [`Device::admit`].
     fn dismiss(&self, seat: &Seat, nr_pages: u64) {
         self.live().exit.exit(self.space.bell(), seat, nr_pages);
@@ -245,7 +297,7 @@ impl<'s> Device<'s> {
     /// Takes a run in the free map, with memory for its metadata.
     fn claim(&self, seat: &Seat, order: Order) -> Result<u64, AllocError> {
         let claimed = self.entry.map().claim(self.entry.claimer(self.space, seat), order);
-        let page = claimed.map_err(|error| AllocError::from_claim(error, order))?;
+        let page = claimed.map_err(|error| AllocError::from_claim(error, order.nr_pages()))?;
         match self.entry.prepare(self.space, page, order) {
             Ok(()) => Ok(page),
             Err(error) => {

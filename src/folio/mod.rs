@@ -130,6 +130,13 @@ impl<'s> Folio<'s> {
         last
     }
 
+    /// Where the folio is, for whoever keeps its reference in another form.
+    pub(crate) fn into_place(self) -> Place {
+        let place = self.word.place();
+        mem::forget(self);
+        place
+    }
+
     #[inline]
     pub(crate) fn space(&self) -> &'s Space {
         self.space

@@ -6,15 +6,12 @@
 
 use core::cell::Cell;
 
-use crate::geometry::{PAGES_PER_BLOCK, PAGES_PER_WORD, WORD_SHIFT, WORDS_PER_BLOCK};
+use crate::geometry::{FULL_WORD, PAGES_PER_BLOCK, PAGES_PER_WORD, WORD_SHIFT, WORDS_PER_BLOCK};
 use crate::sync::{
     AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 use crate::words::Order;
-
-/// All pages of a word taken.
-pub(crate) const FULL_WORD: u64 = u64::MAX >> (64 - PAGES_PER_WORD);
 
 /// How many pages one operation has taken and given up again. A search that saw them taken must be told.
 #[derive(Default)]

@@ -13,6 +13,8 @@
 //! Below: `block_use`, `bits`, `hints`. Edges: [claim], [seal], [verify].
 #![forbid(unsafe_code)]
 
+use core::ops::Range;
+
 use super::bits::{FreeBits, GivenUp};
 use super::block_use::{BlockUse, Mixing};
 use super::hints::Hints;
@@ -286,7 +288,22 @@ impl Blocks {
         }
     }
 
-    fn release_blocks(&self, blocks: core::ops::Range<u64>) {
+    /// Gives back pages of any blocks, whole ones by their use words.
+    pub(crate) fn release_pages(&self, pages: Range<u64>) {
+        let mut at = pages.start;
+        while at < pages.end {
+            let block = block_of(at);
+            let end = pages.end.min((block + 1) << BLOCK_SHIFT);
+            if self.use_of(block).is_taken() {
+                self.release_blocks(block..block + 1);
+            } else {
+                self.release_span(at, end - at);
+            }
+            at = end;
+        }
+    }
+
+    fn release_blocks(&self, blocks: Range<u64>) {
         for block in blocks {
             let Some(word) = self.uses.get_populated(block) else {
                 unreachable!("block {block} is released and was never claimed");

@@ -28,28 +28,60 @@ const STEALS_AT_ONCE: usize = if MODEL { 2 } else { 64 };
 
 /// What a look at every block has found.
 #[derive(Clone, Copy, Debug, Default)]
-struct Census {
-    /// A block (the first of a run, for large orders) that had room. If there is one, the rest does not count.
-    room: Option<u64>,
+pub(super) struct Census {
+    /// Where there was room. If there was, the rest does not count.
+    pub(super) room: Option<u64>,
     /// Pages seen free.
-    free: u64,
-    /// Pages of the longest free run that a folio could have.
-    largest: u64,
+    pub(super) free: u64,
+    /// Pages of the longest free run that could be had.
+    pub(super) largest: u64,
+}
+
+/// What a claim asks for.
+pub(super) trait Request {
+    fn nr_pages(&self) -> u64;
+
+    /// Tries where hints say that there is room.
+    fn by_hints(&self, map: &FreeMap, claimer: Claimer<'_>, given_up: &GivenUp) -> Result<Option<u64>, NoMemory>;
+
+    /// Looks at every block, until it finds room.
+    fn look(&self, map: &FreeMap, claimer: Claimer<'_>) -> Census;
+
+    /// Tries at one place where `look` has seen room.
+    fn attempt(
+        &self,
+        map: &FreeMap,
+        claimer: Claimer<'_>,
+        room: u64,
+        given_up: &GivenUp,
+    ) -> Result<Option<u64>, NoMemory>;
 }
 
 impl FreeMap {
+    /// By hints, and if these fail, exactly.
+    pub(super) fn claim_request(&self, claimer: Claimer<'_>, request: &impl Request) -> Result<u64, ClaimError> {
+        match self.by_hints(claimer, request)? {
+            Some(page) => Ok(page),
+            None => self.search_exactly(claimer, request),
+        }
+    }
+
+    fn by_hints(&self, claimer: Claimer<'_>, request: &impl Request) -> Result<Option<u64>, NoMemory> {
+        self.while_unsure(claimer.seat, request.nr_pages(), |given_up| request.by_hints(self, claimer, given_up))
+    }
+
     #[cold]
-    pub(crate) fn search_exactly(&self, claimer: Claimer<'_>, order: Order) -> Result<u64, ClaimError> {
+    pub(super) fn search_exactly(&self, claimer: Claimer<'_>, request: &impl Request) -> Result<u64, ClaimError> {
         // Relaxed [verify]: the barrier orders it before all that follows, as whoever passes it sees.
         self.searchers.fetch_add(1, Relaxed);
         heavy_barrier();
-        let result = self.search_until_sure(claimer, order);
+        let result = self.search_until_sure(claimer, request);
         self.searchers.fetch_sub(1, Relaxed);
         result
     }
 
-    fn search_until_sure(&self, claimer: Claimer<'_>, order: Order) -> Result<u64, ClaimError> {
-        let backoff = Backoff::new();
+    fn search_until_sure(&self, claimer: Claimer<'_>, request: &impl Request) -> Result<u64, ClaimError> {
+        let (backoff, nr_pages) = (Backoff::new(), request.nr_pages());
         let mut rounds = 0;
         loop {
             // Acquire [verify]: pages whose release is counted here are seen free below.
@@ -61,13 +93,14 @@ impl FreeMap {
                     break;
                 }
                 drained += pages;
-                if let Some(page) = self.search_by_hints(claimer, order)? {
+                if let Some(page) = self.by_hints(claimer, request)? {
                     return Ok(page);
                 }
             }
-            let census = self.census(claimer, order);
-            if let Some(block) = census.room {
-                match self.attempt(claimer, block, order)? {
+            let census = request.look(self, claimer);
+            if let Some(room) = census.room {
+                let attempt = |given_up: &GivenUp| request.attempt(self, claimer, room, given_up);
+                match self.while_unsure(claimer.seat, nr_pages, attempt)? {
                     Some(page) => return Ok(page),
                     // Lost to another claim, which succeeded.
                     None => continue,
@@ -78,32 +111,22 @@ impl FreeMap {
             // Acquire: after the census in program order, and the census acquires too. What we drained ourselves is no
             // news.
             let released = self.releases.load(Acquire).wrapping_sub(releases).wrapping_sub(drained);
-            let free = census.free;
+            let (free, largest) = (census.free, census.largest);
             if unsure == 0 && released == 0 {
-                return Err(if free < order.nr_pages() {
+                return Err(if free < nr_pages {
                     ClaimError::Exhausted { free }
                 } else {
-                    ClaimError::Fragmented { free, largest: census.largest }
+                    ClaimError::Fragmented { free, largest }
                 });
             }
             // Under a constant coming and going, a run of several pages may never be there or be missing for sure. A
             // single free page is always a run, so there it is only a question of time.
             rounds += 1;
-            if rounds >= PATIENCE && free >= order.nr_pages() && order != Order::ZERO {
-                return Err(ClaimError::Fragmented { free, largest: census.largest });
+            if rounds >= PATIENCE && free >= nr_pages && nr_pages > 1 {
+                return Err(ClaimError::Fragmented { free, largest });
             }
             backoff.snooze();
         }
-    }
-
-    fn attempt(&self, claimer: Claimer<'_>, block: u64, order: Order) -> Result<Option<u64>, NoMemory> {
-        self.while_unsure(claimer.seat, order.nr_pages(), |given_up: &GivenUp| {
-            if order.is_whole_block() {
-                claimer.blocks.claim_whole(block, order, given_up)
-            } else {
-                claimer.blocks.claim_in(block, order, Mixing::Allowed, given_up)
-            }
-        })
     }
 
     /// Steals a run from each stash and order that has one, as far as one barrier reaches, and gives them to the map.
@@ -142,13 +165,41 @@ impl FreeMap {
     pub(crate) fn drain_all(&self, claimer: Claimer<'_>) {
         while self.drain_some(claimer) > 0 {}
     }
+}
 
-    /// Looks at every block, until it finds room for `order`.
-    fn census(&self, claimer: Claimer<'_>, order: Order) -> Census {
-        let nr_blocks = (order.nr_pages() >> BLOCK_SHIFT).max(1);
+impl Request for Order {
+    fn nr_pages(&self) -> u64 {
+        Order::nr_pages(*self)
+    }
+
+    fn by_hints(&self, map: &FreeMap, claimer: Claimer<'_>, given_up: &GivenUp) -> Result<Option<u64>, NoMemory> {
+        if self.is_whole_block() {
+            map.search_whole(claimer, *self, given_up)
+        } else {
+            map.search_small(claimer, *self, given_up)
+        }
+    }
+
+    fn attempt(
+        &self,
+        _: &FreeMap,
+        claimer: Claimer<'_>,
+        block: u64,
+        given_up: &GivenUp,
+    ) -> Result<Option<u64>, NoMemory> {
+        if self.is_whole_block() {
+            claimer.blocks.claim_whole(block, *self, given_up)
+        } else {
+            claimer.blocks.claim_in(block, *self, Mixing::Allowed, given_up)
+        }
+    }
+
+    /// Where there was room: a block, the first of a run for large orders.
+    fn look(&self, map: &FreeMap, claimer: Claimer<'_>) -> Census {
+        let nr_blocks = (self.nr_pages() >> BLOCK_SHIFT).max(1);
         let mut census = Census::default();
         let mut empty_run = 0;
-        for block in self.blocks() {
+        for block in map.blocks() {
             let seen = claimer.blocks.use_of(block);
             if seen.is_taken() {
                 empty_run = 0;
@@ -160,14 +211,14 @@ impl FreeMap {
             if bits.iter().any(|&word| word != 0) {
                 empty_run = 0;
                 let largest = largest_free_order(&bits);
-                if largest.is_some_and(|largest| largest >= order) {
+                if largest.is_some_and(|largest| largest >= *self) {
                     census.room = Some(block);
                     return census;
                 }
                 census.largest = census.largest.max(largest.map_or(0, Order::nr_pages));
                 continue;
             }
-            if !order.is_whole_block() {
+            if !self.is_whole_block() {
                 census.room = Some(block);
                 return census;
             }

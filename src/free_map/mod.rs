@@ -11,7 +11,9 @@ mod block_use;
 mod blocks;
 mod exact;
 mod hints;
+mod runs;
 mod search;
+mod span;
 mod summary;
 
 use core::ops::Range;
@@ -21,6 +23,7 @@ use crossbeam_utils::CachePadded;
 pub(crate) use bits::{FreeBits, GivenUp, free_pages, largest_free_order};
 pub(crate) use block_use::{BlockUse, Mixing};
 pub(crate) use blocks::Blocks;
+pub(crate) use span::{Placement, Span, folios_of};
 
 use crate::geometry::{PAGES_PER_BLOCK, PAGES_PER_WORD, WORD_SHIFT, block_of, blocks_for};
 use crate::seat::{Seat, Seats, orders};
@@ -118,10 +121,7 @@ impl FreeMap {
     ///
     /// Lock-free. [`ClaimError::Exhausted`] is exact: at one moment of the call, fewer pages were free.
     pub(crate) fn claim(&self, claimer: Claimer<'_>, order: Order) -> Result<u64, ClaimError> {
-        match self.search_by_hints(claimer, order)? {
-            Some(page) => Ok(page),
-            None => self.search_exactly(claimer, order),
-        }
+        self.claim_request(claimer, &order)
     }
 
     /// Takes up to `most` runs of `order` that lie in one word of free bits, or one: the first page of that word or run,
@@ -140,16 +140,6 @@ impl FreeMap {
             }
         }
         self.claim(claimer, order).map(|page| (page, 1))
-    }
-
-    fn search_by_hints(&self, claimer: Claimer<'_>, order: Order) -> Result<Option<u64>, NoMemory> {
-        self.while_unsure(claimer.seat, order.nr_pages(), |given_up| {
-            if order.is_whole_block() {
-                self.search_whole(claimer, order, given_up)
-            } else {
-                self.search_small(claimer, order, given_up)
-            }
-        })
     }
 
     /// Runs a claim of `nr_pages` that may give pages up again.

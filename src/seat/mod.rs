@@ -8,10 +8,13 @@
 //! Below: `sync`. Above: `free_map`, `live`, `device`. Edges: [stash], [steal], [drain].
 #![forbid(unsafe_code)]
 
+mod spans;
 mod stash;
 
+use core::ops::Range;
 use std::sync::OnceLock;
 
+pub(crate) use spans::SpanHints;
 pub(crate) use stash::{NR_ORDERS, Oldest, Stash, orders};
 
 use crate::geometry::MODEL;
@@ -45,6 +48,8 @@ pub(crate) struct Seat {
     recent: [AtomicU64; NR_RECENT],
     nr_freed: AtomicU64,
     stash: Stash,
+    /// Made by the first who asks for a run of any length; `None` if there was no memory.
+    spans: OnceLock<Option<Vec<SpanHints>>>,
 }
 
 impl Seat {
@@ -58,6 +63,7 @@ impl Seat {
             recent: core::array::from_fn(|_| AtomicU64::new(NO_BLOCK)),
             nr_freed: AtomicU64::new(0),
             stash: Stash::new(budget)?,
+            spans: OnceLock::new(),
         })
     }
 
@@ -67,6 +73,26 @@ impl Seat {
 
     pub(crate) fn stash(&self) -> &Stash {
         &self.stash
+    }
+
+    /// Hints on runs of any length. The first scan of a seat begins somewhere else in `pages` than those of others.
+    pub(crate) fn spans(&self, pages: Range<u64>) -> Option<&SpanHints> {
+        let make = || {
+            // 0, 1/2, 1/4, 3/4, 1/8, ..: the more seats, the closer.
+            let part = (self.number as u32).reverse_bits();
+            let offset = (u128::from(pages.end - pages.start) * u128::from(part) >> 32) as u64;
+            let mut one = Vec::new();
+            one.try_reserve_exact(1).ok()?;
+            one.push(SpanHints::new(pages.start + offset));
+            Some(one)
+        };
+        self.spans.get_or_init(make).as_ref()?.first()
+    }
+
+    /// The same, if they were ever asked for.
+    #[inline]
+    pub(crate) fn spans_if_any(&self) -> Option<&SpanHints> {
+        self.spans.get()?.as_ref()?.first()
     }
 
     /// Counts `nr_pages` in, or out if it is negative. After the last page of a device has been counted out, the seat

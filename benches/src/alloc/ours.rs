@@ -6,7 +6,6 @@
 
 use std::ops::Range;
 
-#[cfg(feature = "next")]
 use farpage::{Cache, RangeHandle, RangeRequest};
 use farpage::{Device, DeviceConfig, Folio, Order, Space};
 
@@ -99,14 +98,12 @@ impl<'s> Rival for OnDevice<'s> {
 }
 
 /// `Cache::alloc` and `Cache::put`, a cache for each thread.
-#[cfg(feature = "next")]
 #[derive(Debug)]
 pub struct Cached<'s> {
     registered: Registered<'s>,
     order: Order,
 }
 
-#[cfg(feature = "next")]
 impl<'s> Cached<'s> {
     /// A device of `nr_pages` for folios of `folio_pages`.
     pub fn new(space: &'s Space, nr_pages: u32, folio_pages: u32) -> Self {
@@ -114,7 +111,6 @@ impl<'s> Cached<'s> {
     }
 }
 
-#[cfg(feature = "next")]
 impl<'s> Rival for Cached<'s> {
     type Hand<'r>
         = Cache<'s>
@@ -146,11 +142,9 @@ impl<'s> Rival for Cached<'s> {
 }
 
 /// `Device::alloc_range`, and drop.
-#[cfg(feature = "next")]
 #[derive(Debug)]
 pub struct Ranges<'s>(Registered<'s>);
 
-#[cfg(feature = "next")]
 impl<'s> Ranges<'s> {
     /// A device of `nr_pages`.
     pub fn new(space: &'s Space, nr_pages: u32) -> Self {
@@ -158,7 +152,6 @@ impl<'s> Ranges<'s> {
     }
 }
 
-#[cfg(feature = "next")]
 impl<'s> Rival for Ranges<'s> {
     type Hand<'r>
         = ()

@@ -14,7 +14,6 @@ use farpage::Space;
 use super::crew::{Boxed, Crew, Task};
 use super::drive::{Course, Drive, Pattern};
 use super::ours::OnDevice;
-#[cfg(feature = "next")]
 use super::ours::{Cached, Ranges};
 use super::peers::{Bitmap, FreeList, LockedExtents, LockedOffsets, Records};
 use super::rival::{Nothing, Rival};
@@ -36,7 +35,6 @@ const TURN: f64 = 5e6;
 
 const YARDSTICK: &str = "read-modify-write";
 const OURS: &str = "farpage";
-#[cfg(feature = "next")]
 const CACHE: &str = "farpage Cache";
 
 /// An allocator at the start.
@@ -197,18 +195,15 @@ fn field<'s>(
     let mut space = || spaces.next().expect("a space for each device");
     match row.field {
         Field::Cache => {
-            #[cfg(feature = "next")]
             field.add(CACHE, || Cached::new(space(), device_pages, run_pages));
         }
         Field::Pages | Field::Folios => {
             field.add(OURS, || OnDevice::new(space(), device_pages, run_pages));
-            #[cfg(feature = "next")]
             if pattern != Pattern::Hot {
                 field.add(CACHE, || Cached::new(space(), device_pages, run_pages));
             }
         }
         Field::Ranges => {
-            #[cfg(feature = "next")]
             field.add(OURS, || Ranges::new(space(), device_pages));
         }
     }

@@ -1,0 +1,212 @@
+//! [`RangeRequest`] and [`RangeHandle`]: pages in one run, of any length.
+#![forbid(unsafe_code)]
+
+use core::fmt;
+use core::ops::Range;
+
+use crate::device::{Device, end_span};
+use crate::error::AllocError;
+use crate::folio::{Folio, FolioWord, PageRef};
+use crate::free_map::{Placement, Span, folios_of};
+use crate::section_map::Place;
+use crate::space::Space;
+use crate::words::{Offset, OffsetRange, Order};
+
+/// Up to this order, a range of one folio's length is served as that folio. Beyond, where it begins should not be left to
+/// natural alignment, which would leave holes.
+const LARGEST_SMALL: Order = Order::largest_within(16);
+
+/// What [`Device::alloc_range`] is asked for: so many pages in one run, and where.
+///
+/// ```
+/// use farpage::{DeviceConfig, RangeRequest, Space};
+///
+/// let space = Space::new()?;
+/// let device = space.register(DeviceConfig::new(1 << 20))?;
+/// let ring = device.alloc_range(RangeRequest::new(96).align(32))?;
+/// assert_eq!((ring.nr_pages(), ring.offset().get() % 32), (96, 0));
+///
+/// // The firmware's table, at the very end of the device.
+/// let table = device.alloc_range(RangeRequest::new(3).top_down())?;
+/// assert!(device.range().contains(table.page(2).unwrap().offset()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a request asks nothing until it is given to a device"]
+pub struct RangeRequest {
+    nr_pages: u64,
+    align: u64,
+    window: Option<OffsetRange>,
+    placement: Placement,
+}
+
+impl RangeRequest {
+    /// `nr_pages` pages in one run, anywhere.
+    pub const fn new(nr_pages: u64) -> RangeRequest {
+        RangeRequest { nr_pages, align: 1, window: None, placement: Placement::Any }
+    }
+
+    /// The first page is to be a multiple of `pages`, a power of two, in the space's offsets. A device's own base is
+    /// aligned to the largest order that fits in it.
+    pub const fn align(mut self, pages: u64) -> RangeRequest {
+        self.align = pages;
+        self
+    }
+
+    /// The first page is to be this one.
+    pub const fn at(mut self, offset: Offset) -> RangeRequest {
+        self.window = OffsetRange::new(offset, self.nr_pages);
+        if self.window.is_none() {
+            // Beyond all offsets: no device has it.
+            self.window = Some(OffsetRange::EMPTY);
+        }
+        self
+    }
+
+    /// All pages are to lie in `window`.
+    pub const fn within(mut self, window: OffsetRange) -> RangeRequest {
+        self.window = Some(window);
+        self
+    }
+
+    /// The lowest place where there is room, and not just any. Looks at every block up to there.
+    pub const fn bottom_up(mut self) -> RangeRequest {
+        self.placement = Placement::Lowest;
+        self
+    }
+
+    /// The highest place where there is room. Looks at every block of the device.
+    pub const fn top_down(mut self) -> RangeRequest {
+        self.placement = Placement::Highest;
+        self
+    }
+
+    /// The request as one of a device with these pages, or what is wrong with it.
+    pub(super) fn in_device(&self, range: OffsetRange) -> Result<Span, AllocError> {
+        let start = range.start().get();
+        let device = start..start + range.nr_pages();
+        if self.nr_pages == 0 || !self.align.is_power_of_two() {
+            return Err(AllocError::BadRange { nr_pages: self.nr_pages, align: self.align });
+        }
+        if self.nr_pages > range.nr_pages() {
+            return Err(AllocError::TooLarge);
+        }
+        let window = match self.window {
+            None => device,
+            Some(window) => {
+                let (from, to) = (window.start().get(), window.start().get() + window.nr_pages());
+                let within = from.max(device.start)..to.min(device.end);
+                let first = within.start.checked_next_multiple_of(self.align);
+                if first.and_then(|first| first.checked_add(self.nr_pages)).is_none_or(|end| end > within.end) {
+                    return Err(AllocError::OutsideWindow { nr_pages: self.nr_pages, align: self.align });
+                }
+                within
+            }
+        };
+        Ok(Span { nr_pages: self.nr_pages, align: self.align, window, place: self.placement })
+    }
+
+    /// The order of which one folio is all that is asked for, wherever it is, if that is a small one.
+    pub(super) fn as_small_order(&self) -> Option<Order> {
+        let is_plain = self.align == 1 && self.window.is_none() && self.placement == Placement::Any;
+        let order = Order::largest_within(self.nr_pages);
+        (is_plain && order.nr_pages() == self.nr_pages && order <= LARGEST_SMALL).then_some(order)
+    }
+}
+
+/// Pages in one run, with one reference of each folio in it.
+///
+/// The run consists of the largest naturally aligned folios that it has room for, from its first page on: 7 pages at 3
+/// are folios of orders 0, 2 and 1 (at 3, 4 and 8). Each has its own count and its own driver's word, and each page can
+/// be looked up. Dropping the handle puts all of the references: folios of which no other reference is left are freed, and
+/// their pages go back as one run.
+#[must_use = "dropping the handle frees the pages"]
+pub struct RangeHandle<'s> {
+    space: &'s Space,
+    start: u64,
+    nr_pages: u64,
+}
+
+impl<'s> RangeHandle<'s> {
+    /// A handle that owns a reference of each folio of `pages`.
+    pub(super) fn from_owned(space: &'s Space, pages: Range<u64>) -> RangeHandle<'s> {
+        RangeHandle { space, start: pages.start, nr_pages: pages.end - pages.start }
+    }
+
+    /// The first page.
+    pub fn offset(&self) -> Offset {
+        Offset::from_low_bits(self.start)
+    }
+
+    /// How many pages.
+    pub fn nr_pages(&self) -> u64 {
+        self.nr_pages
+    }
+
+    /// All of them.
+    pub fn range(&self) -> OffsetRange {
+        OffsetRange::new(self.offset(), self.nr_pages).unwrap_or(OffsetRange::EMPTY)
+    }
+
+    /// The device that the pages belong to.
+    pub fn device(&self) -> Device<'s> {
+        Device::new(self.space, self.space.device_of_live(self.offset()))
+    }
+
+    /// The page number `index` of the range: its metadata. At most 19 steps to find its folio.
+    pub fn page(&self, index: u64) -> Option<PageRef<'s>> {
+        let page = self.start.checked_add(index).filter(|_| index < self.nr_pages)?;
+        let place = self.places().find(|place| page < place.head.get() + place.order.nr_pages())?;
+        let state = self.space.sections().at(place)?.state();
+        Some(PageRef::new(self.space, FolioWord::of_page(Offset::from_low_bits(page), place, state)))
+    }
+
+    /// The first page of each folio of the range.
+    pub fn folios(&self) -> impl Iterator<Item = PageRef<'s>> {
+        let (space, start) = (self.space, self.start);
+        folios_of(start..start + self.nr_pages).filter_map(move |(head, order)| {
+            let place = Place { head: Offset::from_low_bits(head), order };
+            let state = space.sections().at(place)?.state();
+            Some(PageRef::new(space, FolioWord::new(place, state)))
+        })
+    }
+
+    /// One handle for each folio, in place of the one for all.
+    pub fn into_folios(self) -> impl Iterator<Item = Folio<'s>> {
+        Folios(self)
+    }
+
+    fn places(&self) -> impl Iterator<Item = Place> + use<> {
+        let place = |(head, order)| Place { head: Offset::from_low_bits(head), order };
+        folios_of(self.start..self.start + self.nr_pages).map(place)
+    }
+}
+
+/// The folios of a range that have not been handed out; the others go with it.
+struct Folios<'s>(RangeHandle<'s>);
+
+impl<'s> Iterator for Folios<'s> {
+    type Item = Folio<'s>;
+
+    fn next(&mut self) -> Option<Folio<'s>> {
+        let place = self.0.places().next()?;
+        let state = self.0.space.sections().at(place)?.state();
+        self.0.start += place.order.nr_pages();
+        self.0.nr_pages -= place.order.nr_pages();
+        Some(Folio::from_owned(self.0.space, FolioWord::new(place, state)))
+    }
+}
+
+impl Drop for RangeHandle<'_> {
+    fn drop(&mut self) {
+        if self.nr_pages > 0 {
+            end_span(self.space, self.places());
+        }
+    }
+}
+
+impl fmt::Debug for RangeHandle<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RangeHandle").field("range", &format_args!("{}", self.range())).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,91 @@
+//! Ranges: pages in one run, of any length.
+#![cfg(not(loom))]
+
+use farpage::{AllocError, DeviceConfig, Offset, OffsetRange, Order, RangeHandle, RangeRequest, Space};
+
+fn space() -> Space {
+    Space::builder().max_pages(1 << 20).cores(2).build().expect("address space")
+}
+
+fn overlap(a: OffsetRange, b: OffsetRange) -> bool {
+    let ends = |range: OffsetRange| (range.start().get(), range.start().get() + range.nr_pages());
+    let ((a_start, a_end), (b_start, b_end)) = (ends(a), ends(b));
+    a_start < b_end && b_start < a_end
+}
+
+#[test]
+fn ranges_of_all_lengths_lie_apart_and_come_back() {
+    let space = space();
+    let device = space.register(DeviceConfig::new(100_000)).unwrap();
+    let lengths =
+        [1u64, 2, 3, 5, 7, 16, 17, 63, 64, 65, 100, 255, 256, 300, 511, 512, 513, 1000, 1024, 4095, 4096, 5000];
+    let mut ranges: Vec<RangeHandle<'_>> = Vec::new();
+    for _ in 0..3 {
+        for nr_pages in lengths {
+            let range = device.alloc_range(RangeRequest::new(nr_pages)).unwrap();
+            assert_eq!((range.nr_pages(), range.range().nr_pages()), (nr_pages, nr_pages));
+            assert!(ranges.iter().all(|other| !overlap(other.range(), range.range())));
+            for index in [0, nr_pages / 2, nr_pages - 1] {
+                let page = range.page(index).unwrap();
+                assert_eq!(page.offset().get(), range.offset().get() + index);
+                assert_eq!((page.refs(), space.page(page.offset())), (1, Some(page)));
+            }
+            assert!(range.page(nr_pages).is_none());
+            assert_eq!(range.folios().map(|folio| folio.order().nr_pages()).sum::<u64>(), nr_pages);
+            ranges.push(range);
+            space.validate().unwrap();
+        }
+        let mut nth = 0;
+        ranges.retain(|_| {
+            nth += 1;
+            nth % 2 == 0
+        });
+        space.validate().unwrap();
+    }
+    ranges.clear();
+    space.validate().unwrap();
+    assert_eq!(device.nr_live_pages(), 0);
+    let all = device.alloc_range(RangeRequest::new(100_000)).unwrap();
+    assert_eq!(all.range(), device.range());
+}
+
+#[test]
+fn conditions_are_met_or_refused_with_the_numbers() {
+    let space = space();
+    let device = space.register(DeviceConfig::new(5000)).unwrap();
+    let base = device.range().start().get();
+    let at = |page: u64| Offset::new(base + page).unwrap();
+    let middle = device.alloc_range(RangeRequest::new(10).at(at(2000))).unwrap();
+    assert_eq!(middle.offset(), at(2000));
+    assert!(matches!(
+        device.alloc_range(RangeRequest::new(10).at(at(2005))),
+        Err(AllocError::Fragmented { requested: 10, free: 4990, largest: 2990 })
+    ));
+    let last = device.alloc_range(RangeRequest::new(3).top_down()).unwrap();
+    assert_eq!(last.offset(), at(4997));
+    let first = device.alloc_range(RangeRequest::new(3).bottom_up()).unwrap();
+    assert_eq!(first.offset(), at(0));
+    let window = OffsetRange::new(at(1990), 30).unwrap();
+    let within = device.alloc_range(RangeRequest::new(8).within(window).top_down()).unwrap();
+    assert_eq!(within.offset(), at(2012));
+    let aligned = device.alloc_range(RangeRequest::new(700).align(1024)).unwrap();
+    assert_eq!(aligned.offset().get() % 1024, 0);
+    assert!(matches!(device.alloc_range(RangeRequest::new(0)), Err(AllocError::BadRange { nr_pages: 0, align: 1 })));
+    assert!(matches!(
+        device.alloc_range(RangeRequest::new(1).align(3)),
+        Err(AllocError::BadRange { nr_pages: 1, align: 3 })
+    ));
+    assert!(matches!(device.alloc_range(RangeRequest::new(5001)), Err(AllocError::TooLarge)));
+    assert!(matches!(
+        device.alloc_range(RangeRequest::new(4).at(at(4998))),
+        Err(AllocError::OutsideWindow { nr_pages: 4, align: 1 })
+    ));
+    space.validate().unwrap();
+    drop((middle, last, first, within, aligned));
+    let folios: Vec<_> = device.alloc_range(RangeRequest::new(7).at(at(3))).unwrap().into_folios().collect();
+    assert_eq!(folios.iter().map(|folio| folio.order().get()).collect::<Vec<_>>(), [0, 2, 1]);
+    drop(folios);
+    assert_eq!(device.nr_live_pages(), 0);
+    let _ = device.alloc(Order::ZERO).unwrap();
+    space.validate().unwrap();
+}
