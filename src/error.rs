@@ -164,6 +164,10 @@ impl AllocError {
     pub(crate) fn from_claim(error: ClaimError, requested: u64) -> AllocError {
         match error {
             ClaimError::Exhausted { free } => AllocError::Exhausted { requested, free },
+            ClaimError::Contended { free, largest } | ClaimError::Fragmented { free, largest } if free >= requested => {
+                AllocError::Fragmented { requested, free, largest }
+            }
+            ClaimError::Contended { free, .. } => AllocError::Exhausted { requested, free },
             ClaimError::Fragmented { free, largest } => AllocError::Fragmented { requested, free, largest },
             ClaimError::NoMemory(error) => error.into(),
         }

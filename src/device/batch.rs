@@ -4,8 +4,13 @@
 use crate::device::Device;
 use crate::error::AllocError;
 use crate::folio::Folio;
+use crate::free_map::{ClaimError, Claimer};
 use crate::seat::Seat;
+use crate::sync::Backoff;
 use crate::words::Order;
+
+/// How often a batch begins again because others, who may have been batches as well, had pages that they gave up.
+const PATIENCE: u32 = 16;
 
 /// Runs that were claimed, and are not folios yet.
 pub(super) struct Batch<'a, 's> {
@@ -22,47 +27,78 @@ struct Word {
     pages: u64,
 }
 
+/// Why a batch was not claimed.
+enum Failed {
+    /// Others were coming and going, so it may be worth while to try again.
+    Contended(AllocError),
+    Surely(AllocError),
+}
+
 impl<'a, 's> Batch<'a, 's> {
     pub(super) fn new(device: &'a Device<'s>, seat: &'a Seat, order: Order) -> Batch<'a, 's> {
         Batch { device, seat, order, words: Vec::new() }
     }
 
+    /// Makes `n` folios, all or none. `folios` has room for them.
+    pub(super) fn alloc(mut self, n: usize, folios: &mut Vec<Folio<'s>>) -> Result<(), AllocError> {
+        let (device, requested) = (self.device, self.order.nr_pages() * n as u64);
+        let backoff = Backoff::new();
+        for round in 1.. {
+            // Others must not take it for granted that what is claimed here stays taken.
+            let failed = device.entry.map().while_unsure(self.seat, requested, |_| {
+                self.claim(n, requested).map_err(|failed| {
+                    let claimed = self.give_up();
+                    match failed {
+                        Failed::Contended(error) if round < PATIENCE => Failed::Contended(error),
+                        Failed::Contended(error) | Failed::Surely(error) => {
+                            Failed::Surely(error.with_claimed(requested, claimed))
+                        }
+                    }
+                })
+            });
+            match failed {
+                Ok(()) => break,
+                Err(Failed::Surely(error)) => return Err(error),
+                Err(Failed::Contended(_)) => backoff.snooze(),
+            }
+        }
+        for word in &self.words {
+            folios.extend(word.runs(self.order).map(|page| device.entry.begin(device.space, page, self.order)));
+        }
+        Ok(())
+    }
+
     /// Claims `n` runs. On failure it has some of them.
-    pub(super) fn claim(&mut self, n: usize) -> Result<(), AllocError> {
+    fn claim(&mut self, n: usize, unsure: u64) -> Result<(), Failed> {
         let (device, order) = (self.device, self.order);
         let (claimer, map) = (device.entry.claimer(device.space, self.seat), device.entry.map());
         let mut left = n as u64;
         while left > 0 {
-            self.words.try_reserve(1).map_err(|_| AllocError::NoMemory)?;
-            let claimed = map
-                .claim_runs(claimer, order, left)
-                .map_err(|error| AllocError::from_claim(error, order.nr_pages()))?;
+            self.words.try_reserve(1).map_err(|_| Failed::Surely(AllocError::NoMemory))?;
+            let claimed = map.claim_runs(Claimer { unsure, ..claimer }, order, left).map_err(|error| {
+                let is_contended = matches!(error, ClaimError::Contended { .. });
+                let error = AllocError::from_claim(error, order.nr_pages());
+                if is_contended { Failed::Contended(error) } else { Failed::Surely(error) }
+            })?;
             let word = Word { first: claimed.0, pages: claimed.1 };
             left -= word.runs(order).count() as u64;
             let head = word.runs(order).next().unwrap_or(word.first);
             // Kept even if it cannot be prepared, to be given up with the others.
             self.words.push(word);
-            device.entry.prepare(device.space, head, order)?;
+            device.entry.prepare(device.space, head, order).map_err(|error| Failed::Surely(error.into()))?;
         }
         Ok(())
     }
 
-    /// Makes folios of all that was claimed. `folios` has room for them.
-    pub(super) fn begin(self, folios: &mut Vec<Folio<'s>>) {
-        let device = self.device;
-        for word in &self.words {
-            folios.extend(word.runs(self.order).map(|page| device.entry.begin(device.space, page, self.order)));
-        }
-    }
-
     /// Gives all that was claimed back; how many pages that was.
-    pub(super) fn give_up(self) -> u64 {
+    fn give_up(&mut self) -> u64 {
         let device = self.device;
         let mut pages = 0;
         for page in self.words.iter().flat_map(|word| word.runs(self.order)) {
             device.entry.map().release(device.space.blocks(), self.seat, page, self.order);
             pages += self.order.nr_pages();
         }
+        self.words.clear();
         pages
     }
 }

@@ -110,7 +110,7 @@ impl Entry {
     }
 
     pub(crate) fn claimer<'a>(&'a self, space: &'a Space, seat: &'a Seat) -> Claimer<'a> {
-        Claimer { blocks: space.blocks(), seats: &self.seats, seat }
+        Claimer { blocks: space.blocks(), seats: &self.seats, seat, unsure: 0 }
     }
 
     pub(crate) fn map(&self) -> &FreeMap {

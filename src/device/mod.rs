@@ -166,18 +166,8 @@ impl<'s> Device<'s> {
         }
         folios.try_reserve(n).map_err(|_| AllocError::NoMemory)?;
         self.admit(seat, requested)?;
-        let mut batch = Batch::new(self, seat, order);
-        match batch.claim(n) {
-            Ok(()) => {
-                batch.begin(folios);
-                Ok(())
-            }
-            Err(error) => {
-                let claimed = batch.give_up();
-                self.dismiss(seat, requested);
-                Err(error.with_claimed(requested, claimed))
-            }
-        }
+        let allocated = Batch::new(self, seat, order).alloc(n, folios);
+        allocated.inspect_err(|_| self.dismiss(seat, requested))
     }
 
     /// Allocates pages in one run, of any length and where the request wants them.
@@ -321,7 +311,11 @@ impl<'s> Device<'s> {
     /// Whether `folio` is of this device.
     #[inline]
     fn owns(&self, folio: &Folio<'s>) -> bool {
-        core::ptr::eq(self.space, folio.space()) && self.range().contains(folio.offset())
+        // By the registration, not only by the range, which another device may have now. The folio keeps its device in the
+        // table, and if that is this one, no other has its number.
+        core::ptr::eq(self.space, folio.space())
+            && self.range().contains(folio.offset())
+            && self.space.devices().is_registered(&self.entry)
     }
 
     fn live(&self) -> Live<'_> {

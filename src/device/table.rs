@@ -127,6 +127,14 @@ impl DeviceTable {
         Some((NonNull::new(slot.entry.load(Acquire))?, &slot.door))
     }
 
+    /// Whether the device is registered still. Stays so for a caller with a folio of it.
+    #[inline]
+    pub(crate) fn is_registered(&self, entry: &Entry) -> bool {
+        let slot = self.slots.get(u64::from(entry.index()));
+        // Relaxed: compared, never followed.
+        slot.is_some_and(|slot| ptr::eq(slot.entry.load(Relaxed), entry))
+    }
+
     /// The door by which pages leave the device of that number.
     #[inline]
     pub(crate) fn door(&self, index: u32) -> &Door {

@@ -181,11 +181,15 @@ impl FreeBits {
         Released { was_full: old == FULL_WORD, is_free: old == runs }
     }
 
+    /// Whether all pages are taken, as far as a glance shows.
+    pub(crate) fn seem_full(&self) -> bool {
+        self.words.iter().all(|word| word.load(Relaxed) == FULL_WORD)
+    }
+
     /// Whether all pages are taken, asked so that whoever frees one later sees what the caller did before.
     pub(crate) fn are_full(&self) -> bool {
         // AcqRel: as in `are_free`.
-        self.words.iter().all(|word| word.load(Relaxed) == FULL_WORD)
-            && self.words.iter().all(|word| word.fetch_or(0, AcqRel) == FULL_WORD)
+        self.words.iter().all(|word| word.fetch_or(0, AcqRel) == FULL_WORD)
     }
 
     /// Whether no page is taken, as far as a glance shows.

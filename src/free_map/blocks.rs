@@ -18,7 +18,7 @@ use core::ops::Range;
 use super::bits::{FreeBits, GivenUp};
 use super::block_use::{BlockUse, Mixing};
 use super::hints::Hints;
-use crate::class::ClassChange;
+use crate::class::{Class, ClassChange};
 use crate::geometry::{BLOCK_SHIFT, PAGES_PER_BLOCK, WORDS_PER_BLOCK, block_of};
 use crate::sparse::{Layout, NoMemory, ReserveError, SparseArray};
 use crate::sync::{
@@ -48,6 +48,13 @@ impl Purpose {
         match self {
             Purpose::One(order, _) => block.serves(order),
             Purpose::All => block.serves_all(),
+        }
+    }
+
+    fn class(self) -> Class {
+        match self {
+            Purpose::One(order, _) => Class::Uniform(order),
+            Purpose::All => Class::Mixed,
         }
     }
 
@@ -157,8 +164,13 @@ impl Blocks {
         give_back: impl FnOnce(&FreeBits, T),
     ) -> Result<Option<T>, NoMemory> {
         let (word, bits) = (self.populate(block)?, self.bits.populate(block)?);
-        if !self.make_serve(block, word, purpose) {
-            return Ok(None);
+        if !purpose.is_served(BlockUse::from_bits(word.load(Relaxed))) {
+            // As far as anybody can tell; what the block is in the end may differ, and is then not noted.
+            self.hints.populate_class(block, purpose.class())?;
+            self.hints.populate_class(block, Class::Mixed)?;
+            if !self.make_serve(block, word, purpose) {
+                return Ok(None);
+            }
         }
         let Some(taken) = take(bits) else { return Ok(None) };
         // A block that nobody has sealed since serves the purpose still; any other does again, or we give up.
@@ -179,7 +191,7 @@ impl Blocks {
             // Release [verify]: a search that sees the block go by its bits sees that we are not sure of them yet.
             match word.compare_exchange_weak(seen.bits(), next.bits(), AcqRel, Relaxed) {
                 Ok(_) => {
-                    self.hints.note_taken(block, || self.seems_free(block));
+                    self.note_change(block, seen, next);
                     return true;
                 }
                 Err(now) => seen = BlockUse::from_bits(now),
@@ -188,11 +200,40 @@ impl Blocks {
         true
     }
 
-    /// Gives an empty block to another order below 9.
-    pub(crate) fn empty_for(&self, block: u64, order: Order) -> Result<bool, NoMemory> {
-        let word = self.populate(block)?;
+    /// Brings the hints up to date after a change of the use word to one that goes by the bits.
+    fn note_change(&self, block: u64, old: BlockUse, new: BlockUse) {
+        self.hints.note_taken(block, || self.seems_free(block));
+        if old.class() != new.class() {
+            self.hints.note_no_room(block, old.class(), || false);
+            self.hints.note_room(block, new.class());
+        }
+    }
+
+    /// Makes a block that nobody takes from serve `order` (below 9) only, and reserves it. `false` if it is reserved, serves
+    /// another order or belongs to a large folio.
+    pub(crate) fn adopt(&self, block: u64, order: Order) -> Result<bool, NoMemory> {
+        let (word, _) = (self.populate(block)?, self.bits.populate(block)?);
+        self.hints.populate_class(block, Class::Uniform(order))?;
         let seen = BlockUse::from_bits(word.load(Relaxed));
-        Ok(seen.goes_by_bits() && self.exchange_empty(block, word, seen, |seen| seen.emptied_for(order)))
+        if seen.is_reserved() {
+            return Ok(false);
+        }
+        let adopted = match seen.serving(order, Mixing::Refused).filter(|next| next.class() == Class::Uniform(order)) {
+            Some(next) => {
+                let next = next.reserved(true);
+                // AcqRel [claim], [verify]: as in `make_serve`.
+                let adopted = word.compare_exchange(seen.bits(), next.bits(), AcqRel, Relaxed).is_ok();
+                adopted.then_some(next)
+            }
+            None if seen.goes_by_bits() => {
+                self.exchange_empty(block, word, seen, |seen| seen.emptied_for(order).reserved(true))
+            }
+            None => None,
+        };
+        if let Some(next) = adopted {
+            self.note_change(block, seen, next);
+        }
+        Ok(adopted.is_some())
     }
 
     /// Exchanges the use word of a block that goes by its bits, if all of them are clear.
@@ -202,23 +243,24 @@ impl Blocks {
         word: &AtomicU64,
         seen: BlockUse,
         next: impl FnOnce(BlockUse) -> BlockUse,
-    ) -> bool {
-        let Some(bits) = self.bits.get_populated(block) else { return false };
+    ) -> Option<BlockUse> {
+        let bits = self.bits.get_populated(block)?;
         if !bits.seem_free() {
-            return false;
+            return None;
         }
         let sealed = seen.sealed();
         // Relaxed [seal]: the looks at the bits release it to whoever claims after them.
         if word.compare_exchange(seen.bits(), sealed.bits(), Relaxed, Relaxed).is_err() {
-            return false;
+            return None;
         }
         if !bits.are_free() {
             // Whoever took them may have broken the seal before.
             let _ = word.compare_exchange(sealed.bits(), sealed.unsealed().bits(), Relaxed, Relaxed);
-            return false;
+            return None;
         }
+        let next = next(sealed);
         // AcqRel [claim], [verify]: as in `make_serve`. It fails if a claim has broken the seal.
-        word.compare_exchange(sealed.bits(), next(sealed).bits(), AcqRel, Relaxed).is_ok()
+        word.compare_exchange(sealed.bits(), next.bits(), AcqRel, Relaxed).is_ok().then_some(next)
     }
 
     /// Tries to take the run of `order` (9 or more) that starts at `block`, all of it or nothing.
@@ -252,7 +294,7 @@ impl Blocks {
                 return false;
             }
             if seen.goes_by_bits() {
-                return self.exchange_empty(block, word, seen, |seen| seen.taken_for(order));
+                return self.exchange_empty(block, word, seen, |seen| seen.taken_for(order)).is_some();
             }
             // AcqRel [claim], [verify]: as in `make_serve`.
             match word.compare_exchange_weak(seen.bits(), seen.taken_for(order).bits(), AcqRel, Relaxed) {
@@ -280,7 +322,7 @@ impl Blocks {
         };
         let released = bits.release_span(page & (PAGES_PER_BLOCK - 1), nr_pages);
         if released.was_full {
-            self.hints.note_room(block);
+            self.hints.note_room(block, self.use_of(block).class());
         }
         // A block from which somebody takes at the moment is not offered to others.
         if released.is_free && bits.seem_free() && !self.use_of(block).is_reserved() {
@@ -317,27 +359,34 @@ impl Blocks {
         }
     }
 
-    /// Tells others that somebody takes from `block`, or no longer does. `false` if another has told so before.
-    pub(crate) fn reserve(&self, block: u64, is_reserved: bool) -> bool {
-        let Some(word) = self.uses.get_populated(block) else { return false };
-        // Relaxed: a hint.
-        let seen = BlockUse::from_bits(word.load(Relaxed));
-        if !seen.goes_by_bits() || seen.is_reserved() == is_reserved {
-            return false;
+    /// Tells others that nobody takes from `block` any more, since it has no run of `order` left.
+    pub(crate) fn leave(&self, block: u64) {
+        if let Some(word) = self.uses.get_populated(block) {
+            let seen = BlockUse::from_bits(word.load(Relaxed));
+            if seen.is_reserved() {
+                // Relaxed: a hint, which stays if somebody else changes the word.
+                let _ = word.compare_exchange(seen.bits(), seen.reserved(false).bits(), Relaxed, Relaxed);
+            }
         }
-        let told = word.compare_exchange(seen.bits(), seen.reserved(is_reserved).bits(), Relaxed, Relaxed).is_ok();
-        if !is_reserved {
-            self.note_state(block);
-        }
-        told
+        self.note_state(block);
     }
 
     /// Brings the hints on a block that goes by its bits up to date.
     pub(crate) fn note_state(&self, block: u64) {
         let Some(bits) = self.bits.get_populated(block) else { return };
-        self.hints.note_full(block, || bits.are_full());
-        if bits.seem_free() {
+        if bits.seem_full() {
+            self.hints.note_no_room(block, self.use_of(block).class(), || !bits.are_full());
+        } else if bits.seem_free() {
             self.hints.note_free(block);
+        }
+    }
+
+    /// Takes a block that was found among those of `class` out of them if it is no longer there, or is full.
+    pub(crate) fn mend(&self, block: u64, class: Class) {
+        if self.use_of(block).class() != class {
+            self.hints.note_no_room(block, class, || self.use_of(block).class() == class);
+        } else {
+            self.note_state(block);
         }
     }
 
@@ -361,7 +410,6 @@ impl Blocks {
             let seen = BlockUse::from_bits(word.load(Relaxed));
             // Release [claim]: as in `release_blocks`.
             word.store(seen.unended().bits(), Release);
-            self.hints.note_room(block);
             self.hints.note_free(block);
         }
     }

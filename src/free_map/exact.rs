@@ -107,7 +107,7 @@ impl FreeMap {
                 }
             }
             // What was unsure first: when it no longer is, its giving up has been counted.
-            let unsure = claimer.seats.unsure_pages();
+            let unsure = claimer.seats.unsure_pages().saturating_sub(claimer.unsure);
             // Acquire: after the census in program order, and the census acquires too. What we drained ourselves is no
             // news.
             let released = self.releases.load(Acquire).wrapping_sub(releases).wrapping_sub(drained);
@@ -118,6 +118,9 @@ impl FreeMap {
                 } else {
                     ClaimError::Fragmented { free, largest }
                 });
+            }
+            if claimer.unsure > 0 {
+                return Err(ClaimError::Contended { free, largest });
             }
             // Under a constant coming and going, a run of several pages may never be there or be missing for sure. A
             // single free page is always a run, so there it is only a question of time.

@@ -1,33 +1,58 @@
 //! [`Hints`]: which blocks may be worth a look. The search that must be exact does not ask them.
 //!
-//! A release takes a block out of a set without looking twice, and only if it is in it: the sets' lines are mostly read.
-//! Whoever puts a block in looks at the block once more, so that a release in between does not leave it hidden for long.
+//! A release changes a set only when a block goes from "nothing" to "something", so the sets' lines are mostly read.
+//! Whoever says that a block has nothing looks at the block once more, so that a release in between does not leave it
+//! hidden for long.
 #![forbid(unsafe_code)]
 
+use super::index::Index;
 use super::summary::Summary;
+use crate::class::Class;
+use crate::geometry::BLOCK_SHIFT;
 use crate::sparse::{NoMemory, ReserveError};
 
-/// Two sets of blocks.
+/// Orders below a block, and mixed ones.
+const NR_CLASSES: usize = BLOCK_SHIFT as usize + 1;
+
+/// Sets of blocks.
 pub(crate) struct Hints {
-    /// Blocks without a free page.
-    full: Summary,
+    /// For each class, blocks of it with a free page.
+    room: [Index; NR_CLASSES],
     /// Blocks with a taken page.
     taken: Summary,
 }
 
+/// The number of a class that goes by its bits.
+fn number(class: Class) -> Option<usize> {
+    match class {
+        Class::Uniform(order) => Some(usize::from(order.get())).filter(|&order| order < NR_CLASSES - 1),
+        Class::Mixed => Some(NR_CLASSES - 1),
+        Class::Unused => None,
+    }
+}
+
 impl Hints {
     pub(super) fn new(nr_blocks: u64) -> Result<Hints, ReserveError> {
-        Ok(Hints { full: Summary::new(nr_blocks)?, taken: Summary::new(nr_blocks)? })
+        let mut room = Vec::new();
+        for _ in 0..NR_CLASSES {
+            room.push(Index::new(nr_blocks)?);
+        }
+        let Ok(room) = room.try_into() else { unreachable!("an index for each class") };
+        Ok(Hints { room, taken: Summary::new(nr_blocks)? })
     }
 
     pub(super) fn populate(&self, block: u64) -> Result<(), NoMemory> {
-        self.full.populate(block)?;
         self.taken.populate(block)
     }
 
-    /// The first block of `from..end` that may have a free page.
-    pub(crate) fn next_with_room(&self, from: u64, end: u64) -> Option<u64> {
-        self.full.next_absent(from, end)
+    /// Makes room to note a block of `class`.
+    pub(super) fn populate_class(&self, block: u64, class: Class) -> Result<(), NoMemory> {
+        number(class).map_or(Ok(()), |class| self.room[class].populate(block))
+    }
+
+    /// The first block of `from..end` that may be of `class` and have a free page.
+    pub(crate) fn next_with_room(&self, class: Class, from: u64, end: u64) -> Option<u64> {
+        self.room[number(class)?].next(from, end)
     }
 
     /// The first block of `from..end` that may have no taken page.
@@ -49,23 +74,25 @@ impl Hints {
         }
     }
 
-    /// `block` has no free page, if `is_full` says so after it was noted, too.
-    pub(super) fn note_full(&self, block: u64, is_full: impl Fn() -> bool) {
-        if is_full() && self.full.insert(block) && !is_full() {
-            self.full.remove(block);
+    /// `block`, of `class`, has a free page.
+    pub(super) fn note_room(&self, block: u64, class: Class) {
+        if let Some(class) = number(class) {
+            self.room[class].insert(block);
         }
     }
 
-    /// `block` has a free page.
-    pub(super) fn note_room(&self, block: u64) {
-        if self.full.contains(block) {
-            self.full.remove(block);
+    /// `block` is not of `class`, or has no free page, unless `has_room` says so after it was noted.
+    pub(super) fn note_no_room(&self, block: u64, class: Class, has_room: impl FnOnce() -> bool) {
+        if let Some(class) = number(class) {
+            if self.room[class].remove(block) && has_room() {
+                self.room[class].insert(block);
+            }
         }
     }
 
     /// Bytes of metadata: reserved and populated.
     pub(super) fn bytes(&self) -> (u64, u64) {
-        let (full, taken) = (self.full.bytes(), self.taken.bytes());
-        (full.0 + taken.0, full.1 + taken.1)
+        let room = self.room.iter().map(Index::bytes);
+        room.fold(self.taken.bytes(), |sum, bytes| (sum.0 + bytes.0, sum.1 + bytes.1))
     }
 }

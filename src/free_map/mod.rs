@@ -11,6 +11,7 @@ mod block_use;
 mod blocks;
 mod exact;
 mod hints;
+mod index;
 mod runs;
 mod search;
 mod span;
@@ -49,6 +50,9 @@ pub(crate) enum ClaimError {
     Exhausted { free: u64 },
     /// Enough pages are free, but not in one run; `largest` is the longest that a folio could have.
     Fragmented { free: u64, largest: u64 },
+    /// Too little was seen, but others were coming and going, and the caller holds pages that they may be waiting for. As
+    /// above, except for pages in doubt.
+    Contended { free: u64, largest: u64 },
     /// No memory for the words of a block.
     NoMemory(NoMemory),
 }
@@ -75,6 +79,9 @@ pub(crate) struct Claimer<'a> {
     /// All seats, from whose stashes a search may steal.
     pub(crate) seats: &'a Seats,
     pub(crate) seat: &'a Seat,
+    /// Pages that the caller has claimed, and may give up again when this claim fails: the seat says that it is unsure of
+    /// them. Such a claim never waits for others who are unsure, as they may wait for it.
+    pub(crate) unsure: u64,
 }
 
 impl FreeMap {
@@ -143,7 +150,7 @@ impl FreeMap {
     }
 
     /// Runs a claim of `nr_pages` that may give pages up again.
-    fn while_unsure<T>(&self, seat: &Seat, nr_pages: u64, claim: impl FnOnce(&GivenUp) -> T) -> T {
+    pub(crate) fn while_unsure<T>(&self, seat: &Seat, nr_pages: u64, claim: impl FnOnce(&GivenUp) -> T) -> T {
         seat.begin_unsure(nr_pages);
         let given_up = GivenUp::default();
         let claimed = claim(&given_up);

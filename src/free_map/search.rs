@@ -17,7 +17,8 @@ const BLOCKS_APART: u64 = 16;
 
 impl FreeMap {
     /// A run of `order` (below 9) where hints say that there is one. Folios of one order gather in as few blocks as
-    /// possible, so that other blocks empty and can serve large orders; but each seat takes from a block of its own.
+    /// possible, at low offsets, so that other blocks empty and can serve large orders; but each seat takes from a block of its
+    /// own.
     pub(super) fn search_small(
         &self,
         claimer: Claimer<'_>,
@@ -44,8 +45,7 @@ impl FreeMap {
         let claimed = claim(block)?;
         if claimed.is_none() {
             seat.set_block(order, None);
-            blocks.reserve(block, false);
-            blocks.note_state(block);
+            blocks.leave(block);
         }
         Ok(claimed)
     }
@@ -58,44 +58,38 @@ impl FreeMap {
         claim: impl Fn(u64, Mixing) -> Result<Option<T>, NoMemory>,
     ) -> Result<Option<T>, NoMemory> {
         let Claimer { blocks, seat, .. } = claimer;
+        let class = Class::Uniform(order);
         let adopt = |block| {
+            if !blocks.adopt(block, order)? {
+                return Ok(None);
+            }
             let claimed = claim(block, Mixing::Refused)?;
-            // If another has reserved it meanwhile, it is his.
-            if claimed.is_some() && blocks.reserve(block, true) {
+            if claimed.is_some() {
                 seat.set_block(order, Some(block));
+            } else {
+                blocks.leave(block);
             }
             Ok(claimed)
         };
-        let (mut free, mut partial) = (None, None);
-        for block in self.with_room(blocks).take(NEAR) {
-            let seen = blocks.use_of(block);
-            if seen.is_reserved() {
-                continue;
+        for block in self.with_room(blocks, class).take(NEAR) {
+            if let Some(claimed) = adopt(block)? {
+                return Ok(Some(claimed));
             }
-            if blocks.seems_free(block) {
-                free = free.or(Some(block));
-            } else if seen.class() == Class::Unused {
-                partial = Some(block);
-            } else if seen.class() == Class::Uniform(order) {
-                if let Some(claimed) = adopt(block)? {
-                    return Ok(Some(claimed));
-                }
-                blocks.note_state(block);
-            }
+            blocks.mend(block, class);
         }
-        for block in free.into_iter().chain(self.free(blocks).take(NEAR)).chain(partial) {
-            let seen = blocks.use_of(block);
-            let serves_none = !seen.goes_by_bits() || seen.class() == Class::Unused;
-            let is_ready = serves_none || seen.serves(order) || blocks.empty_for(block, order)?;
-            if let Some(claimed) = if is_ready { adopt(block)? } else { None } {
+        for block in self.free(blocks).take(NEAR) {
+            if let Some(claimed) = adopt(block)? {
                 return Ok(Some(claimed));
             }
         }
-        for block in self.with_room(blocks).take(NEAR) {
-            if !blocks.use_of(block).is_taken() && largest_free_order(&blocks.bits_of(block)) >= Some(order) {
-                if let Some(claimed) = claim(block, Mixing::Allowed)? {
-                    return Ok(Some(claimed));
+        for class in [class, Class::Mixed] {
+            for block in self.with_room(blocks, class).take(NEAR) {
+                if largest_free_order(&blocks.bits_of(block)) >= Some(order) {
+                    if let Some(claimed) = claim(block, Mixing::Allowed)? {
+                        return Ok(Some(claimed));
+                    }
                 }
+                blocks.mend(block, class);
             }
         }
         Ok(None)
@@ -139,9 +133,9 @@ impl FreeMap {
         Ok(None)
     }
 
-    /// Blocks that may have a free page.
-    fn with_room<'a>(&self, blocks: &'a Blocks) -> impl Iterator<Item = u64> + use<'a> {
-        self.each(|from, end| blocks.hints().next_with_room(from, end))
+    /// Blocks that may be of `class` and have a free page.
+    fn with_room<'a>(&self, blocks: &'a Blocks, class: Class) -> impl Iterator<Item = u64> + use<'a> {
+        self.each(move |from, end| blocks.hints().next_with_room(class, from, end))
     }
 
     /// Blocks that may be free.

@@ -10,8 +10,8 @@ use crate::sync::{
     Ordering::{AcqRel, Relaxed},
 };
 
-const FAN_SHIFT: u32 = 6;
-const FAN: u64 = 1 << FAN_SHIFT;
+pub(super) const FAN_SHIFT: u32 = 6;
+pub(super) const FAN: u64 = 1 << FAN_SHIFT;
 
 /// A set of block numbers.
 pub(crate) struct Summary {
@@ -127,11 +127,11 @@ impl Summary {
     }
 }
 
-fn word_at(block: u64, level: usize) -> u64 {
+pub(super) fn word_at(block: u64, level: usize) -> u64 {
     block >> (FAN_SHIFT * (level as u32 + 1))
 }
 
-fn bit_at(block: u64, level: usize) -> u64 {
+pub(super) fn bit_at(block: u64, level: usize) -> u64 {
     1 << (block >> (FAN_SHIFT * level as u32) & (FAN - 1))
 }
 

@@ -28,7 +28,7 @@ impl Map<'_> {
 
     fn claim(&self, order: Order) -> Result<u64, ClaimError> {
         let seat = self.seats.of_this_thread();
-        self.map.claim(Claimer { blocks: self.blocks, seats: &self.seats, seat }, order)
+        self.map.claim(Claimer { blocks: self.blocks, seats: &self.seats, seat, unsure: 0 }, order)
     }
 
     fn release(&self, page: u64, order: Order) {
