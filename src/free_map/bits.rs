@@ -205,6 +205,11 @@ impl FreeBits {
         self.words.iter().all(|word| word.fetch_or(0, AcqRel) == 0)
     }
 
+    /// The word that `page` of the block lies in, as in [`FreeBits::look`].
+    pub(crate) fn word_of(&self, page: u64) -> u64 {
+        self.words[(page >> WORD_SHIFT) as usize].load(Acquire)
+    }
+
     /// The words, exactly as they are after all changes that came before the caller's last barrier.
     pub(crate) fn look(&self) -> [u64; WORDS_PER_BLOCK] {
         // Acquire [verify]: with a claim that it sees, a search sees that the claimer is not sure yet.

@@ -7,15 +7,15 @@
 use core::ops::{ControlFlow, Range};
 
 use super::exact::{Census, Request};
-use super::runs::{Among, for_each_run, run_before, run_from};
+use super::runs::{Among, end_of_run, for_each_run, start_of_run};
 use super::{ClaimError, Claimer, FreeMap, GivenUp};
 use crate::geometry::{BLOCK_SHIFT, PAGES_PER_BLOCK, block_of};
 use crate::seat::SpanHints;
 use crate::sparse::NoMemory;
 use crate::words::Order;
 
-/// How much of a long run is looked at at once: so much more than what is asked for.
-const LOOK_AHEAD: u64 = 16 * PAGES_PER_BLOCK;
+/// How far a look at a run reaches in each direction: beyond what is asked for, or gives itself up.
+const REACH: u64 = 16 * PAGES_PER_BLOCK;
 
 /// How many hints a claim looks at before it scans.
 const HINTS_AT_MOST: usize = 8;
@@ -130,8 +130,8 @@ impl FreeMap {
     pub(crate) fn release_span(&self, claimer: Claimer<'_>, span: Range<u64>) {
         claimer.blocks.release_pages(span.clone());
         if let Some(hints) = claimer.seat.spans_if_any() {
-            let start = run_before(claimer.blocks, span.start).max(self.pages().start);
-            hints.push(start, run_from(claimer.blocks, start, (span.end + PAGES_PER_BLOCK).min(self.pages().end)));
+            let run = self.run_around(claimer, span.clone());
+            hints.push(span.start, run.end - run.start);
         }
         self.note_released(span.end - span.start);
     }
@@ -176,23 +176,32 @@ impl FreeMap {
         Ok(None)
     }
 
-    /// Takes `nr_pages` at the beginning of the run at `start`, if it has them, and remembers what is left of it.
+    /// The free run that `span`, free itself, is part of, as far as a look reaches.
+    fn run_around(&self, claimer: Claimer<'_>, span: Range<u64>) -> Range<u64> {
+        let pages = self.pages();
+        let first = span.start.saturating_sub(REACH).max(pages.start);
+        let end = (span.end + REACH).min(pages.end);
+        start_of_run(claimer.blocks, span.start, first)..end_of_run(claimer.blocks, span.end, end)
+    }
+
+    /// Takes `nr_pages` at the beginning of the run around `page`, if it has them, and remembers what is left of it.
     fn claim_seen(
         &self,
         claimer: Claimer<'_>,
         hints: &SpanHints,
-        start: u64,
+        page: u64,
         nr_pages: u64,
         given_up: &GivenUp,
     ) -> Result<Option<u64>, NoMemory> {
-        let seen = run_from(claimer.blocks, start, (start + nr_pages + LOOK_AHEAD).min(self.pages().end));
-        if seen < nr_pages {
-            hints.push(start, seen);
+        let run = self.run_around(claimer, page..page);
+        let (start, end) = (run.start, run.start + nr_pages);
+        if run.end < end {
+            hints.push(page, run.end - run.start);
             return Ok(None);
         }
-        let claimed = self.claim_span_at(claimer, start..start + nr_pages, given_up)?;
+        let claimed = self.claim_span_at(claimer, start..end, given_up)?;
         if claimed {
-            hints.push(start + nr_pages, seen - nr_pages);
+            hints.push(end, run.end - end);
         }
         Ok(claimed.then_some(start))
     }
