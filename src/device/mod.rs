@@ -28,8 +28,9 @@ use crate::folio::Folio;
 use crate::free_map::folios_of;
 use crate::live::Live;
 use crate::seat::Seat;
+use crate::section_map::Place;
 use crate::space::Space;
-use crate::words::{OffsetRange, Order};
+use crate::words::{Offset, OffsetRange, Order};
 
 /// A handle on a registered device. Linux: `struct dev_pagemap`.
 ///
@@ -205,6 +206,7 @@ impl<'s> Device<'s> {
     /// Makes folios of pages that were claimed as a span.
     fn begin_span(&self, seat: &Seat, pages: Range<u64>) -> Result<RangeHandle<'s>, AllocError> {
         for (page, order) in folios_of(pages.clone()) {
+            self.space.sections().prefetch(Place { head: Offset::from_low_bits(page), order });
             if let Err(error) = self.entry.prepare(self.space, page, order) {
                 self.entry.map().release_span(self.entry.claimer(self.space, seat), pages);
                 return Err(error.into());

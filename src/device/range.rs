@@ -182,7 +182,7 @@ impl<'s> RangeHandle<'s> {
         Some(Folio::from_owned(self.space, FolioWord::new(place, state)))
     }
 
-    fn places(&self) -> impl Iterator<Item = Place> + use<> {
+    fn places(&self) -> impl Iterator<Item = Place> + Clone + use<> {
         let place = |(head, order)| Place { head: Offset::from_low_bits(head), order };
         folios_of(self.start..self.start + self.nr_pages).map(place)
     }

@@ -22,9 +22,13 @@ fn words_of(blocks: &Blocks, block: u64, among: Among) -> [u64; WORDS_PER_BLOCK]
     if seen.is_whole_and_free() {
         return [0; WORDS_PER_BLOCK];
     }
-    let words = if seen.goes_by_bits() { blocks.bits_of(block) } else { [FULL_WORD; WORDS_PER_BLOCK] };
-    let is_other = seen.class() != Class::Mixed && words != [0; WORDS_PER_BLOCK];
-    if among == Among::Mixed && is_other { [FULL_WORD; WORDS_PER_BLOCK] } else { words }
+    if !seen.goes_by_bits() {
+        return [FULL_WORD; WORDS_PER_BLOCK];
+    }
+    if among == Among::Mixed && seen.class() != Class::Mixed && !blocks.seems_free(block) {
+        return [FULL_WORD; WORDS_PER_BLOCK];
+    }
+    blocks.bits_of(block)
 }
 
 /// Calls `each` with every maximal free run of `pages`, in ascending order, until it breaks.

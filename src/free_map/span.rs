@@ -10,7 +10,7 @@ use super::exact::{Census, Request};
 use super::runs::{Among, end_of_run, for_each_run, start_of_run};
 use super::{ClaimError, Claimer, FreeMap, GivenUp};
 use crate::geometry::{BLOCK_SHIFT, PAGES_PER_BLOCK, block_of};
-use crate::seat::SpanHints;
+use crate::seat::{SpanHint, SpanHints};
 use crate::sparse::NoMemory;
 use crate::words::Order;
 
@@ -18,7 +18,7 @@ use crate::words::Order;
 const REACH: u64 = 16 * PAGES_PER_BLOCK;
 
 /// How many hints a claim looks at before it scans.
-const HINTS_AT_MOST: usize = 8;
+const HINTS_AT_MOST: usize = 16;
 
 /// What is asked for: so many pages in one run, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub(crate) enum Placement {
 }
 
 /// The folios of a span: at each page the largest that begins there and fits.
-pub(crate) fn folios_of(span: Range<u64>) -> impl Iterator<Item = (u64, Order)> {
+pub(crate) fn folios_of(span: Range<u64>) -> impl Iterator<Item = (u64, Order)> + Clone {
     let mut at = span.start;
     core::iter::from_fn(move || {
         let left = span.end.checked_sub(at).filter(|&left| left > 0)?;
@@ -146,13 +146,13 @@ impl FreeMap {
     ) -> Result<Option<u64>, NoMemory> {
         let nr_pages = span.nr_pages;
         for _ in 0..HINTS_AT_MOST {
-            let Some(start) = hints.pop(nr_pages) else { break };
-            if let Some(start) = self.claim_seen(claimer, hints, start, nr_pages, given_up)? {
+            let Some(hint) = hints.pop(nr_pages) else { break };
+            if let Some(start) = self.claim_hinted(claimer, hints, hint, nr_pages, given_up)? {
                 return Ok(Some(start));
             }
         }
-        if let Some(start) = hints.pop_alike(nr_pages) {
-            if let Some(start) = self.claim_seen(claimer, hints, start, nr_pages, given_up)? {
+        if let Some(hint) = hints.pop_alike(nr_pages) {
+            if let Some(start) = self.claim_hinted(claimer, hints, hint, nr_pages, given_up)? {
                 return Ok(Some(start));
             }
         }
@@ -166,7 +166,7 @@ impl FreeMap {
                     return ControlFlow::Continue(());
                 }
                 hints.set_cursor((run.start + nr_pages).min(run.end));
-                found = self.claim_seen(claimer, hints, run.start, nr_pages, given_up);
+                found = self.claim_seen(claimer, hints, run, nr_pages, given_up);
                 if matches!(found, Ok(None)) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             });
             if !matches!(found, Ok(None)) {
@@ -184,26 +184,42 @@ impl FreeMap {
         start_of_run(claimer.blocks, span.start, first)..end_of_run(claimer.blocks, span.end, end)
     }
 
-    /// Takes `nr_pages` at the beginning of the run around `page`, if it has them, and remembers what is left of it.
+    /// Takes `nr_pages` of the run that `hint` names, if it has them and is not a longer one by now.
+    fn claim_hinted(
+        &self,
+        claimer: Claimer<'_>,
+        hints: &SpanHints,
+        hint: SpanHint,
+        nr_pages: u64,
+        given_up: &GivenUp,
+    ) -> Result<Option<u64>, NoMemory> {
+        let run = self.run_around(claimer, hint.page..hint.page);
+        let seen = run.end - run.start;
+        if hint.has_grown(seen) {
+            return Ok(None);
+        }
+        if seen < nr_pages {
+            hints.push(hint.page, seen);
+            return Ok(None);
+        }
+        self.claim_seen(claimer, hints, run, nr_pages, given_up)
+    }
+
+    /// Takes `nr_pages` at the beginning of `run`, which has them, and remembers what is left of it.
     fn claim_seen(
         &self,
         claimer: Claimer<'_>,
         hints: &SpanHints,
-        page: u64,
+        run: Range<u64>,
         nr_pages: u64,
         given_up: &GivenUp,
     ) -> Result<Option<u64>, NoMemory> {
-        let run = self.run_around(claimer, page..page);
-        let (start, end) = (run.start, run.start + nr_pages);
-        if run.end < end {
-            hints.push(page, run.end - run.start);
-            return Ok(None);
-        }
-        let claimed = self.claim_span_at(claimer, start..end, given_up)?;
+        let end = run.start + nr_pages;
+        let claimed = self.claim_span_at(claimer, run.start..end, given_up)?;
         if claimed {
             hints.push(end, run.end - end);
         }
-        Ok(claimed.then_some(start))
+        Ok(claimed.then_some(run.start))
     }
 }
 

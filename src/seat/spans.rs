@@ -29,6 +29,22 @@ pub(crate) struct SpanHints {
     cursor: AtomicU64,
 }
 
+/// A run that was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SpanHint {
+    /// A page of it.
+    pub(crate) page: u64,
+    class: usize,
+}
+
+impl SpanHint {
+    /// Whether a run of `nr_pages` pages is in a longer class than it was. Then whoever made it longer has pushed it again,
+    /// and others should serve first.
+    pub(crate) fn has_grown(self, nr_pages: u64) -> bool {
+        nr_pages > 0 && class_of(nr_pages) > self.class
+    }
+}
+
 /// Relaxed, all of it: hints of one thread, or of those who share a seat.
 struct Stack {
     starts: [AtomicU64; DEPTH],
@@ -58,16 +74,20 @@ impl SpanHints {
         }
     }
 
-    /// Forgets a run that should have `nr_pages` pages, and names a page of it: of the shortest class whose runs surely do.
-    pub(crate) fn pop(&self, nr_pages: u64) -> Option<u64> {
+    /// Forgets a run that should have `nr_pages` pages: of the shortest class whose runs surely do.
+    pub(crate) fn pop(&self, nr_pages: u64) -> Option<SpanHint> {
         // The next class, unless `nr_pages` is the shortest of its own.
         let surely = if nr_pages == 1 { 0 } else { class_of(nr_pages - 1) + 1 };
-        self.stacks[surely.min(NR_CLASSES - 1)..].iter().find_map(Stack::pop)
+        (surely.min(NR_CLASSES - 1)..NR_CLASSES).find_map(|class| self.pop_class(class))
     }
 
     /// The same from the class of `nr_pages` itself, whose runs may be shorter.
-    pub(crate) fn pop_alike(&self, nr_pages: u64) -> Option<u64> {
-        self.stacks[class_of(nr_pages)].pop()
+    pub(crate) fn pop_alike(&self, nr_pages: u64) -> Option<SpanHint> {
+        self.pop_class(class_of(nr_pages))
+    }
+
+    fn pop_class(&self, class: usize) -> Option<SpanHint> {
+        self.stacks[class].pop().map(|page| SpanHint { page, class })
     }
 
     pub(crate) fn cursor(&self) -> u64 {
@@ -109,11 +129,13 @@ mod tests {
         for (start, nr_pages) in [(100, 100), (1000, 9000), (200, 64), (300, 63)] {
             hints.push(start, nr_pages);
         }
-        assert_eq!(hints.pop(64), Some(200));
-        assert_eq!(hints.pop(64), Some(100));
-        assert_eq!(hints.pop(64), Some(1000));
+        let page = |hint: Option<SpanHint>| hint.map(|hint| hint.page);
+        assert_eq!(page(hints.pop(64)), Some(200));
+        let hint = hints.pop(64).unwrap();
+        assert_eq!((hint.page, hint.has_grown(100), hint.has_grown(128)), (100, false, true));
+        assert_eq!(page(hints.pop(64)), Some(1000));
         assert_eq!(hints.pop(64), None);
-        assert_eq!((hints.pop(60), hints.pop_alike(60)), (None, Some(300)));
+        assert_eq!((hints.pop(60), page(hints.pop_alike(60))), (None, Some(300)));
     }
 
     #[test]
@@ -122,7 +144,7 @@ mod tests {
         for start in 0..DEPTH as u64 + 5 {
             hints.push(start, 1);
         }
-        let all: Vec<u64> = std::iter::from_fn(|| hints.pop(1)).collect();
+        let all: Vec<u64> = std::iter::from_fn(|| Some(hints.pop(1)?.page)).collect();
         assert_eq!(all, (5..DEPTH as u64 + 5).rev().collect::<Vec<_>>());
     }
 }
