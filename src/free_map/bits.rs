@@ -18,7 +18,7 @@ use crate::words::Order;
 pub(crate) struct GivenUp(Cell<u64>);
 
 impl GivenUp {
-    pub(super) fn note(&self, nr_pages: u64) {
+    pub(crate) fn note(&self, nr_pages: u64) {
         self.0.set(self.0.get() + nr_pages);
     }
 

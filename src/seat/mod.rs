@@ -71,6 +71,7 @@ impl Seat {
         self.number
     }
 
+    #[inline]
     pub(crate) fn stash(&self) -> &Stash {
         &self.stash
     }
