@@ -180,7 +180,7 @@ impl Entry {
     }
 
     /// The first handle of a folio on a run that the caller has claimed and prepared.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn begin<'s>(&self, space: &'s Space, page: u64, order: Order) -> Folio<'s> {
         let place = Place { head: Offset::from_low_bits(page), order };
         let Some(record) = space.sections().at(place) else {

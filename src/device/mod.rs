@@ -117,11 +117,12 @@ impl<'s> Device<'s> {
         self.alloc_at(self.entry.seats().of_this_thread(), order)
     }
 
-    #[inline]
+    #[inline(always)]
     fn alloc_at(&self, seat: &Seat, order: Order) -> Result<Folio<'s>, AllocError> {
         self.check_size(order)?;
         self.admit(seat, order.nr_pages())?;
-        match seat.stash().pop(order) {
+        let kept = seat.stash().pop(order);
+        match kept.or_else(|| self.entry.map().reclaim(self.entry.claimer(self.space, seat), order)) {
             Some(page) => Ok(self.entry.begin(self.space, page, order)),
             None => self.alloc_from_map(seat, order),
         }

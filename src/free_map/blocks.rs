@@ -292,6 +292,18 @@ impl Blocks {
         Ok(Some(block << BLOCK_SHIFT))
     }
 
+    /// Takes a block for a folio of `order` (9 or more) if it is free and was such a one before, so that readers are told of
+    /// it already. One exchange.
+    #[inline]
+    pub(crate) fn reclaim_whole(&self, block: u64, order: Order) -> bool {
+        let Some(word) = self.uses.get_populated(block) else { return false };
+        let seen = BlockUse::from_bits(word.load(Relaxed));
+        seen.is_whole_and_free()
+            && seen.class() == Class::Uniform(order)
+            // AcqRel [claim], [verify]: as in `make_serve`.
+            && word.compare_exchange(seen.bits(), seen.taken_for(order).bits(), AcqRel, Relaxed).is_ok()
+    }
+
     fn claim_one_whole(&self, block: u64, word: &AtomicU64, order: Order) -> bool {
         let mut seen = BlockUse::from_bits(word.load(Relaxed));
         loop {
