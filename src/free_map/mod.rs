@@ -131,15 +131,11 @@ impl FreeMap {
         self.claim_request(claimer, &order)
     }
 
-    /// Takes the block of order 9 that the claimer was the last to free, if it still is as it was left. Its metadata needs no
-    /// preparation.
+    /// Takes the block of order 9 that the claimer was the last to free, if it still is as it was left.
     #[inline]
-    pub(crate) fn reclaim(&self, claimer: Claimer<'_>, order: Order) -> Option<u64> {
-        if order != Order::HUGE {
-            return None;
-        }
+    pub(crate) fn reclaim(&self, claimer: Claimer<'_>) -> Option<u64> {
         let block = claimer.seat.take_freed()?;
-        claimer.blocks.reclaim_whole(block, order).then_some(block << BLOCK_SHIFT)
+        claimer.blocks.reclaim_whole(block, Order::HUGE).then_some(block << BLOCK_SHIFT)
     }
 
     /// Takes up to `most` runs of `order` that lie in one word of free bits, or one: the first page of that word or run,
