@@ -27,7 +27,6 @@ impl DeviceOps for Recorder {
 }
 
 #[test]
-#[ignore = "fails: a cache takes a folio for its device's own by the offset alone"]
 fn a_cache_of_a_device_that_went_keeps_nothing_of_the_next_one() {
     let space = space(2048);
     let (first_log, second_log) = (Recorder::default(), Recorder::default());
