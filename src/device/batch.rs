@@ -17,14 +17,16 @@ pub(super) struct Batch<'a, 's> {
     device: &'a Device<'s>,
     seat: &'a Seat,
     order: Order,
-    words: Vec<Word>,
+    claimed: Vec<Runs>,
 }
 
-/// Pages of one word of free bits, or one run.
-struct Word {
-    first: u64,
+/// Runs that were claimed by one exchange: in one word of free bits, or one.
+#[derive(Clone, Copy)]
+pub(super) struct Runs {
+    pub(super) first: u64,
     /// A bit for each page, from `first` on.
-    pages: u64,
+    pub(super) pages: u64,
+    pub(super) order: Order,
 }
 
 /// Why a batch was not claimed.
@@ -36,7 +38,7 @@ enum Failed {
 
 impl<'a, 's> Batch<'a, 's> {
     pub(super) fn new(device: &'a Device<'s>, seat: &'a Seat, order: Order) -> Batch<'a, 's> {
-        Batch { device, seat, order, words: Vec::new() }
+        Batch { device, seat, order, claimed: Vec::new() }
     }
 
     /// Makes `n` folios, all or none. `folios` has room for them.
@@ -62,8 +64,8 @@ impl<'a, 's> Batch<'a, 's> {
                 Err(Failed::Contended(_)) => backoff.snooze(),
             }
         }
-        for word in &self.words {
-            folios.extend(word.runs(self.order).map(|page| device.entry.begin(device.space, page, self.order)));
+        for runs in self.claimed {
+            folios.extend(runs.map(|page| device.entry.begin(device.space, page, self.order)));
         }
         Ok(())
     }
@@ -74,17 +76,17 @@ impl<'a, 's> Batch<'a, 's> {
         let (claimer, map) = (device.entry.claimer(device.space, self.seat), device.entry.map());
         let mut left = n as u64;
         while left > 0 {
-            self.words.try_reserve(1).map_err(|_| Failed::Surely(AllocError::NoMemory))?;
+            self.claimed.try_reserve(1).map_err(|_| Failed::Surely(AllocError::NoMemory))?;
             let claimed = map.claim_runs(Claimer { unsure, ..claimer }, order, left).map_err(|error| {
                 let is_contended = matches!(error, ClaimError::Contended { .. });
                 let error = AllocError::from_claim(error, order.nr_pages());
                 if is_contended { Failed::Contended(error) } else { Failed::Surely(error) }
             })?;
-            let word = Word { first: claimed.0, pages: claimed.1 };
-            left -= word.runs(order).count() as u64;
-            let head = word.runs(order).next().unwrap_or(word.first);
-            // Kept even if it cannot be prepared, to be given up with the others.
-            self.words.push(word);
+            let mut runs = Runs { first: claimed.0, pages: claimed.1, order };
+            // Kept even if they cannot be prepared, to be given up with the others.
+            self.claimed.push(runs);
+            left -= runs.count() as u64;
+            let head = runs.next().unwrap_or(runs.first);
             device.entry.prepare(device.space, head, order).map_err(|error| Failed::Surely(error.into()))?;
         }
         Ok(())
@@ -94,27 +96,26 @@ impl<'a, 's> Batch<'a, 's> {
     fn give_up(&mut self) -> u64 {
         let device = self.device;
         let mut pages = 0;
-        for page in self.words.iter().flat_map(|word| word.runs(self.order)) {
+        for page in self.claimed.drain(..).flatten() {
             device.entry.map().release(device.space.blocks(), self.seat, page, self.order);
             pages += self.order.nr_pages();
         }
-        self.words.clear();
         pages
     }
 }
 
-impl Word {
-    /// The first page of each run.
-    fn runs(&self, order: Order) -> impl Iterator<Item = u64> + use<> {
-        let (first, mut pages) = (self.first, self.pages);
-        core::iter::from_fn(move || {
-            if pages == 0 {
-                return None;
-            }
-            let at = pages.trailing_zeros();
-            let run = if order.nr_pages() >= 64 { u64::MAX } else { ((1 << order.nr_pages()) - 1) << at };
-            pages &= !run;
-            Some(first + u64::from(at))
-        })
+/// The first page of each run.
+impl Iterator for Runs {
+    type Item = u64;
+
+    fn next(&mut self) -> Option<u64> {
+        if self.pages == 0 {
+            return None;
+        }
+        let at = self.pages.trailing_zeros();
+        let nr_pages = self.order.nr_pages();
+        let run = if nr_pages >= 64 { u64::MAX } else { ((1 << nr_pages) - 1) << at };
+        self.pages &= !run;
+        Some(self.first + u64::from(at))
     }
 }

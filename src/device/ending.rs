@@ -33,7 +33,9 @@ pub(crate) fn end_folio_at(space: &Space, place: Place, private: u64, entry: &En
 /// was. Pages that lie together go back together.
 ///
 /// When a callback panics, the others run all the same, and the first panic goes on in the end.
-pub(crate) fn end_span(space: &Space, places: impl Iterator<Item = Place>) {
+pub(crate) fn end_span(space: &Space, places: impl Iterator<Item = Place> + Clone) {
+    // All misses at once, and not each after the exchange before it.
+    places.clone().for_each(|place| space.sections().prefetch(place));
     let mut places = places.peekable();
     let Some((entry, door)) = places.peek().and_then(|place| space.devices().entry_at(space.sections(), place.head))
     else {

@@ -70,10 +70,12 @@ impl Entry {
         }
     }
 
+    #[inline]
     pub(crate) fn index(&self) -> u32 {
         self.index
     }
 
+    #[inline]
     pub(crate) fn range(&self) -> OffsetRange {
         self.range
     }
@@ -86,10 +88,12 @@ impl Entry {
         &self.name
     }
 
+    #[inline]
     pub(crate) fn ops(&self) -> Option<&dyn DeviceOps> {
         self.ops.as_deref()
     }
 
+    #[inline]
     pub(crate) fn seats(&self) -> &Seats {
         &self.seats
     }
@@ -113,6 +117,7 @@ impl Entry {
         Claimer { blocks: space.blocks(), seats: &self.seats, seat, unsure: 0 }
     }
 
+    #[inline]
     pub(crate) fn map(&self) -> &FreeMap {
         &self.map
     }
@@ -175,6 +180,7 @@ impl Entry {
     }
 
     /// The first handle of a folio on a run that the caller has claimed and prepared.
+    #[inline]
     pub(crate) fn begin<'s>(&self, space: &'s Space, page: u64, order: Order) -> Folio<'s> {
         let place = Place { head: Offset::from_low_bits(page), order };
         let Some(record) = space.sections().at(place) else {

@@ -15,7 +15,7 @@ use core::ops::Range;
 use core::time::Duration;
 use std::sync::Arc;
 
-use batch::Batch;
+use batch::{Batch, Runs};
 pub use cache::Cache;
 pub use config::{DeviceConfig, DeviceOps, FreedFolio, Owner};
 pub(crate) use ending::{end_folio, end_folio_at, end_span};
@@ -28,8 +28,9 @@ use crate::folio::Folio;
 use crate::free_map::folios_of;
 use crate::live::Live;
 use crate::seat::Seat;
+use crate::section_map::Place;
 use crate::space::Space;
-use crate::words::{OffsetRange, Order};
+use crate::words::{Offset, OffsetRange, Order};
 
 /// A handle on a registered device. Linux: `struct dev_pagemap`.
 ///
@@ -205,6 +206,7 @@ impl<'s> Device<'s> {
     /// Makes folios of pages that were claimed as a span.
     fn begin_span(&self, seat: &Seat, pages: Range<u64>) -> Result<RangeHandle<'s>, AllocError> {
         for (page, order) in folios_of(pages.clone()) {
+            self.space.sections().prefetch(Place { head: Offset::from_low_bits(page), order });
             if let Err(error) = self.entry.prepare(self.space, page, order) {
                 self.entry.map().release_span(self.entry.claimer(self.space, seat), pages);
                 return Err(error.into());
@@ -257,6 +259,7 @@ impl<'s> Device<'s> {
         }
     }
 
+    #[inline]
     fn check_size(&self, order: Order) -> Result<(), AllocError> {
         if order.nr_pages() > self.range().nr_pages() { Err(AllocError::TooLarge) } else { Ok(()) }
     }
@@ -284,8 +287,11 @@ impl<'s> Device<'s> {
         self.live().exit.exit(self.space.bell(), seat, nr_pages);
     }
 
-    /// Takes a run in the free map, with memory for its metadata.
+    /// Takes a run in the free map, with memory for its metadata, and perhaps some more into the stash of `seat`.
     fn claim(&self, seat: &Seat, order: Order) -> Result<u64, AllocError> {
+        if let Some(page) = self.refill(seat, order)? {
+            return Ok(page);
+        }
         let claimed = self.entry.map().claim(self.entry.claimer(self.space, seat), order);
         let page = claimed.map_err(|error| AllocError::from_claim(error, order.nr_pages()))?;
         match self.entry.prepare(self.space, page, order) {
@@ -295,6 +301,34 @@ impl<'s> Device<'s> {
                 Err(error.into())
             }
         }
+    }
+
+    /// Takes several runs at once where hints find any, keeps all but one in the stash of `seat`, and returns that one.
+    fn refill(&self, seat: &Seat, order: Order) -> Result<Option<u64>, AllocError> {
+        let (map, nr) = (self.entry.map(), 1 + seat.stash().refill(order));
+        if nr == 1 {
+            return Ok(None);
+        }
+        // What goes into the stash is free again; until it is there, others must not believe it taken.
+        map.while_unsure(seat, nr * order.nr_pages(), |given_up| {
+            let claimer = self.entry.claimer(self.space, seat);
+            let Some((first, pages)) = map.claim_runs_by_hints(claimer, order, nr, given_up)? else { return Ok(None) };
+            let mut runs = Runs { first, pages, order };
+            let Some(head) = runs.next() else { return Ok(None) };
+            // One word's pages lie in one section and one block: what is prepared for one is for all.
+            let prepared = self.entry.prepare(self.space, head, order);
+            for page in runs {
+                if prepared.is_ok() && seat.stash().push(order, page) {
+                    given_up.note(order.nr_pages());
+                } else {
+                    map.release(self.space.blocks(), seat, page, order);
+                }
+            }
+            if prepared.is_err() {
+                map.release(self.space.blocks(), seat, head, order);
+            }
+            Ok(prepared.map(|()| Some(head))?)
+        })
     }
 
     /// Gives all that `seat` keeps to the free map. Only for the owner of the seat.

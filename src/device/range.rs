@@ -176,7 +176,13 @@ impl<'s> RangeHandle<'s> {
         Folios(self)
     }
 
-    fn places(&self) -> impl Iterator<Item = Place> + use<> {
+    /// The range's own reference of the folio at `place`.
+    fn folio_at(&self, place: Place) -> Option<Folio<'s>> {
+        let state = self.space.sections().at(place)?.state();
+        Some(Folio::from_owned(self.space, FolioWord::new(place, state)))
+    }
+
+    fn places(&self) -> impl Iterator<Item = Place> + Clone + use<> {
         let place = |(head, order)| Place { head: Offset::from_low_bits(head), order };
         folios_of(self.start..self.start + self.nr_pages).map(place)
     }
@@ -190,17 +196,21 @@ impl<'s> Iterator for Folios<'s> {
 
     fn next(&mut self) -> Option<Folio<'s>> {
         let place = self.0.places().next()?;
-        let state = self.0.space.sections().at(place)?.state();
+        let folio = self.0.folio_at(place)?;
         self.0.start += place.order.nr_pages();
         self.0.nr_pages -= place.order.nr_pages();
-        Some(Folio::from_owned(self.0.space, FolioWord::new(place, state)))
+        Some(folio)
     }
 }
 
 impl Drop for RangeHandle<'_> {
     fn drop(&mut self) {
-        if self.nr_pages > 0 {
-            end_span(self.space, self.places());
+        let mut places = self.places();
+        match (places.next(), places.next()) {
+            (None, _) => {}
+            // What is one small folio goes where such folios come from.
+            (Some(place), None) if place.order <= LARGEST_SMALL => drop(self.folio_at(place)),
+            _ => end_span(self.space, self.places()),
         }
     }
 }

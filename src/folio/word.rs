@@ -22,11 +22,13 @@ pub(crate) struct FolioWord(NonZeroU64);
 
 impl FolioWord {
     /// The word of the folio at `place`, by its head.
+    #[inline]
     pub(crate) fn new(place: Place, state: State) -> FolioWord {
         FolioWord::of_page(place.head, place, state)
     }
 
     /// The word of the page `offset` of the folio at `place`.
+    #[inline]
     pub(crate) fn of_page(offset: Offset, place: Place, state: State) -> FolioWord {
         if offset == place.head && place.order.get() <= MAX_DIRECT_ORDER {
             return FolioWord::of_direct_leaf(SoftLeaf::direct(offset, place.order, state.generation(), Access::Read));

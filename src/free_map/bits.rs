@@ -18,7 +18,7 @@ use crate::words::Order;
 pub(crate) struct GivenUp(Cell<u64>);
 
 impl GivenUp {
-    pub(super) fn note(&self, nr_pages: u64) {
+    pub(crate) fn note(&self, nr_pages: u64) {
         self.0.set(self.0.get() + nr_pages);
     }
 
@@ -203,6 +203,11 @@ impl FreeBits {
         // sees the seal, and one that came before is seen.
         // Acquire [claim]: what the last owners of all pages did is behind us.
         self.words.iter().all(|word| word.fetch_or(0, AcqRel) == 0)
+    }
+
+    /// The word that `page` of the block lies in, as in [`FreeBits::look`].
+    pub(crate) fn word_of(&self, page: u64) -> u64 {
+        self.words[(page >> WORD_SHIFT) as usize].load(Acquire)
     }
 
     /// The words, exactly as they are after all changes that came before the caller's last barrier.

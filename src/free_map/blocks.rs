@@ -96,6 +96,11 @@ impl Blocks {
         self.bits.get_populated(block).map_or([0; WORDS_PER_BLOCK], FreeBits::look)
     }
 
+    /// The word of free bits that `page` lies in; of meaning while its block goes by its bits.
+    pub(crate) fn word_of(&self, page: u64) -> u64 {
+        self.bits.get_populated(block_of(page)).map_or(0, |bits| bits.word_of(page % PAGES_PER_BLOCK))
+    }
+
     /// Whether no page of `block` is taken, as far as a glance shows.
     pub(crate) fn seems_free(&self, block: u64) -> bool {
         let seen = self.use_of(block);
@@ -272,7 +277,7 @@ impl Blocks {
         // Look first, so that a claim is only tried, and perhaps undone, where it can succeed.
         for block in run.clone() {
             if !self.seems_free(block) {
-                self.hints.note_taken(block, || self.seems_free(block));
+                self.mend_free(block);
                 return Ok(None);
             }
         }
@@ -387,6 +392,13 @@ impl Blocks {
             self.hints.note_no_room(block, class, || self.use_of(block).class() == class);
         } else {
             self.note_state(block);
+        }
+    }
+
+    /// Takes a block that was found among the free ones out of them if it is not free.
+    pub(crate) fn mend_free(&self, block: u64) {
+        if !self.seems_free(block) {
+            self.hints.note_taken(block, || self.seems_free(block));
         }
     }
 

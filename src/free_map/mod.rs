@@ -134,19 +134,31 @@ impl FreeMap {
     /// Takes up to `most` runs of `order` that lie in one word of free bits, or one: the first page of that word or run,
     /// and a bit for each page that was taken from there on (a run of more than a word has its first).
     pub(crate) fn claim_runs(&self, claimer: Claimer<'_>, order: Order, most: u64) -> Result<(u64, u64), ClaimError> {
-        if u32::from(order.get()) <= WORD_SHIFT {
-            let Claimer { blocks, seat, .. } = claimer;
-            let pages = PAGES_PER_WORD.min(order.nr_pages().saturating_mul(most));
-            let runs = self.while_unsure(seat, pages, |given_up| {
-                let claim = |block, _| blocks.claim_runs_in(block, order, most, given_up);
-                self.search_own_block(claimer, order, |block| claim(block, Mixing::Refused))?
-                    .map_or_else(|| self.search_block(claimer, order, claim), |runs| Ok(Some(runs)))
-            })?;
-            if let Some(runs) = runs {
-                return Ok(runs);
-            }
+        let pages = PAGES_PER_WORD.min(order.nr_pages().saturating_mul(most));
+        let claim = |given_up: &GivenUp| self.claim_runs_by_hints(claimer, order, most, given_up);
+        match self.while_unsure(claimer.seat, pages, claim)? {
+            Some(runs) => Ok(runs),
+            None => self.claim(claimer, order).map(|page| (page, 1)),
         }
-        self.claim(claimer, order).map(|page| (page, 1))
+    }
+
+    /// The same where hints say that there are any, for a caller that has said how many it is unsure of. Nothing for orders
+    /// of more than a word.
+    pub(crate) fn claim_runs_by_hints(
+        &self,
+        claimer: Claimer<'_>,
+        order: Order,
+        most: u64,
+        given_up: &GivenUp,
+    ) -> Result<Option<(u64, u64)>, NoMemory> {
+        if u32::from(order.get()) > WORD_SHIFT {
+            return Ok(None);
+        }
+        let claim = |block, _| claimer.blocks.claim_runs_in(block, order, most, given_up);
+        match self.search_own_block(claimer, order, |block| claim(block, Mixing::Refused))? {
+            Some(runs) => Ok(Some(runs)),
+            None => self.search_block(claimer, order, claim),
+        }
     }
 
     /// Runs a claim of `nr_pages` that may give pages up again.

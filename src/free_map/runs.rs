@@ -22,9 +22,13 @@ fn words_of(blocks: &Blocks, block: u64, among: Among) -> [u64; WORDS_PER_BLOCK]
     if seen.is_whole_and_free() {
         return [0; WORDS_PER_BLOCK];
     }
-    let words = if seen.goes_by_bits() { blocks.bits_of(block) } else { [FULL_WORD; WORDS_PER_BLOCK] };
-    let is_other = seen.class() != Class::Mixed && words != [0; WORDS_PER_BLOCK];
-    if among == Among::Mixed && is_other { [FULL_WORD; WORDS_PER_BLOCK] } else { words }
+    if !seen.goes_by_bits() {
+        return [FULL_WORD; WORDS_PER_BLOCK];
+    }
+    if among == Among::Mixed && seen.class() != Class::Mixed && !blocks.seems_free(block) {
+        return [FULL_WORD; WORDS_PER_BLOCK];
+    }
+    blocks.bits_of(block)
 }
 
 /// Calls `each` with every maximal free run of `pages`, in ascending order, until it breaks.
@@ -59,26 +63,97 @@ pub(super) fn for_each_run<B>(
     end_at(&mut start, pages.end)
 }
 
-/// How many pages from `start` on are free, as far as `end`.
-pub(super) fn run_from(blocks: &Blocks, start: u64, end: u64) -> u64 {
-    let run = for_each_run(blocks, start..end, Among::All, ControlFlow::Break);
-    match run {
-        ControlFlow::Break(run) if run.start == start => run.end - start,
-        _ => 0,
+/// What one look at a word of free bits, or at a whole block, says of the pages around one.
+enum Seen {
+    Block { is_free: bool },
+    Word(u64),
+}
+
+/// Among blocks where orders mix, and those that are free.
+fn look_at(blocks: &Blocks, page: u64) -> Seen {
+    let block = block_of(page);
+    if blocks.use_of(block).class() == Class::Mixed {
+        Seen::Word(blocks.word_of(page))
+    } else {
+        Seen::Block { is_free: blocks.seems_free(block) }
     }
 }
 
-/// The first page of the free run that ends before `page`, within its block.
-pub(super) fn run_before(blocks: &Blocks, page: u64) -> u64 {
-    let block = block_of(page) << BLOCK_SHIFT;
-    let mut start = page;
-    if block < page {
-        let _ = for_each_run(blocks, block..page, Among::All, |run| -> ControlFlow<()> {
-            if run.end == page {
-                start = run.start;
+/// The first page from `page` on that is not free, or `end`. Among blocks where orders mix, and those that are free.
+pub(super) fn end_of_run(blocks: &Blocks, mut page: u64, end: u64) -> u64 {
+    while page < end {
+        match look_at(blocks, page) {
+            Seen::Block { is_free: true } => page = (block_of(page) + 1) << BLOCK_SHIFT,
+            Seen::Block { is_free: false } => break,
+            Seen::Word(word) => {
+                let rest = word >> (page % PAGES_PER_WORD);
+                if rest != 0 {
+                    page += u64::from(rest.trailing_zeros());
+                    break;
+                }
+                page = (page / PAGES_PER_WORD + 1) * PAGES_PER_WORD;
             }
+        }
+    }
+    page.min(end)
+}
+
+/// The first page of the free run that ends before `page`, or `first`. As [`end_of_run`].
+pub(super) fn start_of_run(blocks: &Blocks, mut page: u64, first: u64) -> u64 {
+    while page > first {
+        match look_at(blocks, page - 1) {
+            Seen::Block { is_free: true } => page = block_of(page - 1) << BLOCK_SHIFT,
+            Seen::Block { is_free: false } => break,
+            Seen::Word(word) => {
+                let nr = (page - 1) % PAGES_PER_WORD + 1;
+                let before = word << (u64::BITS as u64 - nr);
+                if before != 0 {
+                    page -= u64::from(before.leading_zeros());
+                    break;
+                }
+                page -= nr;
+            }
+        }
+    }
+    page.max(first)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::free_map::{GivenUp, Mixing};
+    use crate::words::Order;
+
+    #[test]
+    fn all_ways_to_look_see_the_same_runs() {
+        const END: u64 = 6 * PAGES_PER_BLOCK;
+        let (blocks, given_up) = (Blocks::new(6).unwrap(), GivenUp::default());
+        let mut taken = vec![false; END as usize];
+        for (start, nr_pages) in [(0, 3), (60, 8), (130, 1), (500, 12), (1500, 36), (2050, 400), (3071, 1)] {
+            assert!(blocks.claim_span_in(block_of(start), start % PAGES_PER_BLOCK, nr_pages, &given_up).unwrap());
+            taken[start as usize..(start + nr_pages) as usize].fill(true);
+        }
+        assert!(blocks.claim_whole(1, Order::HUGE, &given_up).unwrap().is_some());
+        taken[512..1024].fill(true);
+        assert!(blocks.claim_in(3, Order::ZERO, Mixing::Refused, &given_up).unwrap().is_some());
+        // A block of order 0 is not for spans.
+        taken[1536..2048].fill(true);
+
+        let mut seen = vec![true; END as usize];
+        let _ = for_each_run(&blocks, 0..END, Among::Mixed, |run| -> ControlFlow<()> {
+            assert_eq!(end_of_run(&blocks, run.start, END), run.end);
+            assert_eq!(start_of_run(&blocks, run.end, 0), run.start);
+            seen[run.start as usize..run.end as usize].fill(false);
             ControlFlow::Continue(())
         });
+        assert!(seen == taken);
+        for page in 0..END {
+            let end = (page..END).find(|&page| taken[page as usize]).unwrap_or(END);
+            assert_eq!(end_of_run(&blocks, page, END), end, "from {page}");
+            let start = (0..page).rev().take_while(|&page| !taken[page as usize]).last().unwrap_or(page);
+            assert_eq!(start_of_run(&blocks, page, 0), start, "before {page}");
+        }
+        let all = for_each_run(&blocks, 1536..END, Among::All, ControlFlow::Break);
+        assert_eq!(all, ControlFlow::Break(1537..2050), "but it has room");
     }
-    start
 }

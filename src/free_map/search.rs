@@ -81,6 +81,7 @@ impl FreeMap {
             if let Some(claimed) = adopt(block)? {
                 return Ok(Some(claimed));
             }
+            blocks.mend_free(block);
         }
         for class in [class, Class::Mixed] {
             for block in self.with_room(blocks, class).take(NEAR) {

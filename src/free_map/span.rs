@@ -7,18 +7,18 @@
 use core::ops::{ControlFlow, Range};
 
 use super::exact::{Census, Request};
-use super::runs::{Among, for_each_run, run_before, run_from};
+use super::runs::{Among, end_of_run, for_each_run, start_of_run};
 use super::{ClaimError, Claimer, FreeMap, GivenUp};
 use crate::geometry::{BLOCK_SHIFT, PAGES_PER_BLOCK, block_of};
-use crate::seat::SpanHints;
+use crate::seat::{SpanHint, SpanHints};
 use crate::sparse::NoMemory;
 use crate::words::Order;
 
-/// How much of a long run is looked at at once: so much more than what is asked for.
-const LOOK_AHEAD: u64 = 16 * PAGES_PER_BLOCK;
+/// How far a look at a run reaches in each direction: beyond what is asked for, or gives itself up.
+const REACH: u64 = 16 * PAGES_PER_BLOCK;
 
 /// How many hints a claim looks at before it scans.
-const HINTS_AT_MOST: usize = 8;
+const HINTS_AT_MOST: usize = 16;
 
 /// What is asked for: so many pages in one run, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub(crate) enum Placement {
 }
 
 /// The folios of a span: at each page the largest that begins there and fits.
-pub(crate) fn folios_of(span: Range<u64>) -> impl Iterator<Item = (u64, Order)> {
+pub(crate) fn folios_of(span: Range<u64>) -> impl Iterator<Item = (u64, Order)> + Clone {
     let mut at = span.start;
     core::iter::from_fn(move || {
         let left = span.end.checked_sub(at).filter(|&left| left > 0)?;
@@ -130,8 +130,8 @@ impl FreeMap {
     pub(crate) fn release_span(&self, claimer: Claimer<'_>, span: Range<u64>) {
         claimer.blocks.release_pages(span.clone());
         if let Some(hints) = claimer.seat.spans_if_any() {
-            let start = run_before(claimer.blocks, span.start).max(self.pages().start);
-            hints.push(start, run_from(claimer.blocks, start, (span.end + PAGES_PER_BLOCK).min(self.pages().end)));
+            let run = self.run_around(claimer, span.clone());
+            hints.push(span.start, run.end - run.start);
         }
         self.note_released(span.end - span.start);
     }
@@ -146,13 +146,13 @@ impl FreeMap {
     ) -> Result<Option<u64>, NoMemory> {
         let nr_pages = span.nr_pages;
         for _ in 0..HINTS_AT_MOST {
-            let Some(start) = hints.pop(nr_pages) else { break };
-            if let Some(start) = self.claim_seen(claimer, hints, start, nr_pages, given_up)? {
+            let Some(hint) = hints.pop(nr_pages) else { break };
+            if let Some(start) = self.claim_hinted(claimer, hints, hint, nr_pages, given_up)? {
                 return Ok(Some(start));
             }
         }
-        if let Some(start) = hints.pop_alike(nr_pages) {
-            if let Some(start) = self.claim_seen(claimer, hints, start, nr_pages, given_up)? {
+        if let Some(hint) = hints.pop_alike(nr_pages) {
+            if let Some(start) = self.claim_hinted(claimer, hints, hint, nr_pages, given_up)? {
                 return Ok(Some(start));
             }
         }
@@ -166,7 +166,7 @@ impl FreeMap {
                     return ControlFlow::Continue(());
                 }
                 hints.set_cursor((run.start + nr_pages).min(run.end));
-                found = self.claim_seen(claimer, hints, run.start, nr_pages, given_up);
+                found = self.claim_seen(claimer, hints, run, nr_pages, given_up);
                 if matches!(found, Ok(None)) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             });
             if !matches!(found, Ok(None)) {
@@ -176,25 +176,50 @@ impl FreeMap {
         Ok(None)
     }
 
-    /// Takes `nr_pages` at the beginning of the run at `start`, if it has them, and remembers what is left of it.
+    /// The free run that `span`, free itself, is part of, as far as a look reaches.
+    fn run_around(&self, claimer: Claimer<'_>, span: Range<u64>) -> Range<u64> {
+        let pages = self.pages();
+        let first = span.start.saturating_sub(REACH).max(pages.start);
+        let end = (span.end + REACH).min(pages.end);
+        start_of_run(claimer.blocks, span.start, first)..end_of_run(claimer.blocks, span.end, end)
+    }
+
+    /// Takes `nr_pages` of the run that `hint` names, if it has them and is not a longer one by now.
+    fn claim_hinted(
+        &self,
+        claimer: Claimer<'_>,
+        hints: &SpanHints,
+        hint: SpanHint,
+        nr_pages: u64,
+        given_up: &GivenUp,
+    ) -> Result<Option<u64>, NoMemory> {
+        let run = self.run_around(claimer, hint.page..hint.page);
+        let seen = run.end - run.start;
+        if hint.has_grown(seen) {
+            return Ok(None);
+        }
+        if seen < nr_pages {
+            hints.push(hint.page, seen);
+            return Ok(None);
+        }
+        self.claim_seen(claimer, hints, run, nr_pages, given_up)
+    }
+
+    /// Takes `nr_pages` at the beginning of `run`, which has them, and remembers what is left of it.
     fn claim_seen(
         &self,
         claimer: Claimer<'_>,
         hints: &SpanHints,
-        start: u64,
+        run: Range<u64>,
         nr_pages: u64,
         given_up: &GivenUp,
     ) -> Result<Option<u64>, NoMemory> {
-        let seen = run_from(claimer.blocks, start, (start + nr_pages + LOOK_AHEAD).min(self.pages().end));
-        if seen < nr_pages {
-            hints.push(start, seen);
-            return Ok(None);
-        }
-        let claimed = self.claim_span_at(claimer, start..start + nr_pages, given_up)?;
+        let end = run.start + nr_pages;
+        let claimed = self.claim_span_at(claimer, run.start..end, given_up)?;
         if claimed {
-            hints.push(start + nr_pages, seen - nr_pages);
+            hints.push(end, run.end - end);
         }
-        Ok(claimed.then_some(start))
+        Ok(claimed.then_some(run.start))
     }
 }
 

@@ -58,6 +58,7 @@ impl Page {
     /// Brings a page to life with one reference: what the last owner left is gone, and the generation is the next.
     ///
     /// Only for the thread that has claimed the run: nobody else writes a page that is not live.
+    #[inline]
     pub(crate) fn init(&self, order: Order) -> State {
         // Relaxed: the last writer's store came to us through the claim of the run ([claim]).
         let state = State::from_bits(self.state.load(Relaxed)).next_life(order);

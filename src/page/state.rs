@@ -110,6 +110,7 @@ impl State {
     }
 
     /// free -> live: one reference, the next generation, nothing else kept.
+    #[inline]
     pub(crate) const fn next_life(self, order: Order) -> State {
         let generation = leaf_bits::next_generation(self.generation()) << leaf_bits::GENERATION_SHIFT;
         let order = order.get() as u64;
@@ -119,6 +120,7 @@ impl State {
     }
 
     /// being freed -> free: only the generation stays.
+    #[inline]
     pub(crate) const fn retired(self) -> State {
         State(self.0 & GENERATION)
     }

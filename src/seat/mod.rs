@@ -14,7 +14,7 @@ mod stash;
 use core::ops::Range;
 use std::sync::OnceLock;
 
-pub(crate) use spans::SpanHints;
+pub(crate) use spans::{SpanHint, SpanHints};
 pub(crate) use stash::{NR_ORDERS, Oldest, Stash, orders};
 
 use crate::geometry::MODEL;
@@ -71,6 +71,7 @@ impl Seat {
         self.number
     }
 
+    #[inline]
     pub(crate) fn stash(&self) -> &Stash {
         &self.stash
     }

@@ -7,15 +7,42 @@
 use crate::geometry::MODEL;
 use crate::sync::{AtomicU64, Ordering::Relaxed};
 
-/// Classes of lengths: `2^class` and more; the last one has no upper end.
-const NR_CLASSES: usize = if MODEL { 3 } else { 13 };
-const DEPTH: usize = if MODEL { 1 } else { 16 };
+/// Classes of lengths: one each up to 4 pages, then 4 for each power of two; the last one has no upper end.
+const NR_CLASSES: usize = if MODEL { 4 } else { 48 };
+const DEPTH: usize = if MODEL { 1 } else { 128 };
 
-/// Free runs, by the power of two that their lengths reach, each class a stack that forgets its oldest.
+/// The class of the longest length that is not longer than `nr_pages`.
+fn class_of(nr_pages: u64) -> usize {
+    let class = if nr_pages <= 4 {
+        nr_pages as usize - 1
+    } else {
+        let power = nr_pages.ilog2();
+        4 * (power as usize - 1) + (nr_pages >> (power - 2) & 3) as usize - 1
+    };
+    class.min(NR_CLASSES - 1)
+}
+
+/// Free runs by class, each a stack that forgets its oldest.
 pub(crate) struct SpanHints {
     stacks: [Stack; NR_CLASSES],
     /// Where the next scan begins.
     cursor: AtomicU64,
+}
+
+/// A run that was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SpanHint {
+    /// A page of it.
+    pub(crate) page: u64,
+    class: usize,
+}
+
+impl SpanHint {
+    /// Whether a run of `nr_pages` pages is in a longer class than it was. Then whoever made it longer has pushed it again,
+    /// and others should serve first.
+    pub(crate) fn has_grown(self, nr_pages: u64) -> bool {
+        nr_pages > 0 && class_of(nr_pages) > self.class
+    }
 }
 
 /// Relaxed, all of it: hints of one thread, or of those who share a seat.
@@ -37,7 +64,7 @@ impl SpanHints {
         if nr_pages == 0 {
             return;
         }
-        let stack = &self.stacks[(nr_pages.ilog2() as usize).min(NR_CLASSES - 1)];
+        let stack = &self.stacks[class_of(nr_pages)];
         let (nr, oldest) = (stack.nr.load(Relaxed), stack.oldest.load(Relaxed));
         stack.starts[(oldest + nr) as usize % DEPTH].store(start, Relaxed);
         if nr < DEPTH as u64 {
@@ -47,15 +74,20 @@ impl SpanHints {
         }
     }
 
-    /// Forgets a run that may have `nr_pages` pages, and names its start: the smallest sizes that surely would first.
-    pub(crate) fn pop(&self, nr_pages: u64) -> Option<u64> {
-        let surely = (nr_pages.next_power_of_two().ilog2() as usize).min(NR_CLASSES - 1);
-        self.stacks[surely..].iter().find_map(Stack::pop)
+    /// Forgets a run that should have `nr_pages` pages: of the shortest class whose runs surely do.
+    pub(crate) fn pop(&self, nr_pages: u64) -> Option<SpanHint> {
+        // The next class, unless `nr_pages` is the shortest of its own.
+        let surely = if nr_pages == 1 { 0 } else { class_of(nr_pages - 1) + 1 };
+        (surely.min(NR_CLASSES - 1)..NR_CLASSES).find_map(|class| self.pop_class(class))
     }
 
     /// The same from the class of `nr_pages` itself, whose runs may be shorter.
-    pub(crate) fn pop_alike(&self, nr_pages: u64) -> Option<u64> {
-        self.stacks[(nr_pages.ilog2() as usize).min(NR_CLASSES - 1)].pop()
+    pub(crate) fn pop_alike(&self, nr_pages: u64) -> Option<SpanHint> {
+        self.pop_class(class_of(nr_pages))
+    }
+
+    fn pop_class(&self, class: usize) -> Option<SpanHint> {
+        self.stacks[class].pop().map(|page| SpanHint { page, class })
     }
 
     pub(crate) fn cursor(&self) -> u64 {
@@ -80,16 +112,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_smallest_run_that_is_surely_long_enough_is_named_first() {
+    fn classes_ascend_and_the_shortest_of_each_is_known() {
+        let mut last = 0;
+        for nr_pages in 1..20_000 {
+            let class = class_of(nr_pages);
+            assert!(class == last || class == last + 1);
+            last = class;
+        }
+        assert_eq!(class_of(u64::MAX), NR_CLASSES - 1);
+        assert_eq!([4, 5, 7, 8, 9, 10].map(class_of), [3, 4, 6, 7, 7, 8]);
+    }
+
+    #[test]
+    fn the_shortest_run_that_is_surely_long_enough_is_named_first() {
         let hints = SpanHints::new(0);
         for (start, nr_pages) in [(100, 100), (1000, 9000), (200, 64), (300, 63)] {
             hints.push(start, nr_pages);
         }
-        assert_eq!(hints.pop(64), Some(200), "the newest of its class");
-        assert_eq!(hints.pop(64), Some(100));
-        assert_eq!(hints.pop(64), Some(1000));
+        let page = |hint: Option<SpanHint>| hint.map(|hint| hint.page);
+        assert_eq!(page(hints.pop(64)), Some(200));
+        let hint = hints.pop(64).unwrap();
+        assert_eq!((hint.page, hint.has_grown(100), hint.has_grown(128)), (100, false, true));
+        assert_eq!(page(hints.pop(64)), Some(1000));
         assert_eq!(hints.pop(64), None);
-        assert_eq!((hints.pop(33), hints.pop_alike(33)), (None, Some(300)));
+        assert_eq!((hints.pop(60), page(hints.pop_alike(60))), (None, Some(300)));
     }
 
     #[test]
@@ -98,7 +144,7 @@ mod tests {
         for start in 0..DEPTH as u64 + 5 {
             hints.push(start, 1);
         }
-        let all: Vec<u64> = std::iter::from_fn(|| hints.pop(1)).collect();
+        let all: Vec<u64> = std::iter::from_fn(|| Some(hints.pop(1)?.page)).collect();
         assert_eq!(all, (5..DEPTH as u64 + 5).rev().collect::<Vec<_>>());
     }
 }

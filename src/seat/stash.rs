@@ -28,6 +28,16 @@ const fn wanted(order: usize) -> u32 {
     }
 }
 
+/// How many runs of an order a claim takes beyond the one that is asked for, to be kept: so that who frees and allocates in
+/// turn never meets a stash of one, whose last run takes an exchange, and who allocates many claims less often.
+const fn refill(order: usize) -> u32 {
+    match order {
+        0 if !MODEL => 7,
+        0..=2 => 1,
+        _ => 0,
+    }
+}
+
 const CELLS_PER_LINE: usize = if MODEL { 1 } else { 8 };
 
 /// Cells of one owner share their lines with nobody else.
@@ -125,6 +135,12 @@ impl Stash {
         // Release [steal]: as above.
         deque.bottom.store(bottom, Release);
         won.then(|| self.cell(deque, newest).load(Relaxed))
+    }
+
+    /// How many runs of `order` a claim should take beyond the one that is asked for, when there are none here.
+    pub(crate) fn refill(&self, order: Order) -> u64 {
+        let room = self.deque(order).map_or(0, |deque| deque.nr_cells / 2);
+        u64::from(room.min(refill(usize::from(order.get()))))
     }
 
     /// The oldest run of `order`, if there seems to be one.

@@ -72,6 +72,16 @@ impl SectionMap {
         self.pages.prefetch(offset.get());
     }
 
+    /// Starts to load the record of the folio at `place`.
+    #[inline]
+    pub(crate) fn prefetch(&self, place: Place) {
+        if place.order.is_whole_block() {
+            self.blocks.prefetch(block_of(place.head.get()));
+        } else {
+            self.prefetch_small(place.head);
+        }
+    }
+
     /// The record of the folio at `place`, live or not.
     #[inline]
     pub(crate) fn at(&self, place: Place) -> Option<&Page> {

@@ -202,19 +202,23 @@ impl Space {
         Some(FolioWord::of_page(Offset::from_low_bits(leaf.bits()), place, state))
     }
 
+    #[inline]
     pub(crate) fn sections(&self) -> &SectionMap {
         &self.sections
     }
 
+    #[inline]
     pub(crate) fn blocks(&self) -> &Blocks {
         &self.blocks
     }
 
+    #[inline]
     pub(crate) fn devices(&self) -> &DeviceTable {
         &self.devices
     }
 
     /// What drainers of any device of the space wait at.
+    #[inline]
     pub(crate) fn bell(&self) -> &Bell {
         &self.bell
     }
