@@ -81,7 +81,7 @@ impl DeviceOps for Panicking {
 }
 
 pub(crate) fn burst_of_panics(nr_threads: usize, seed: u64) {
-    let space = Space::builder().max_pages(2048).build().expect("address space");
+    let space = Space::builder().max_pages(2048).cores(2).cache_percent(100).build().expect("address space");
     let ops = Arc::new(Panicking(AtomicU64::new(0)));
     let device = space.register(DeviceConfig::new(2048).ops(Arc::clone(&ops))).expect("it fits");
     let allocated = AtomicU64::new(0);
