@@ -162,6 +162,7 @@ pub(crate) fn assert_all_can_be_had(device: &Device<'_>, owners: &Owners) {
 }
 
 /// Fails if `work` has not ended long before a minute: for what must not wait.
+#[allow(dead_code, reason = "for `tests/stashes.rs`")]
 pub(crate) fn promptly<T>(work: impl FnOnce() -> T) -> T {
     let start = Instant::now();
     let done = work();
