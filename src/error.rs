@@ -4,11 +4,11 @@
 use core::error::Error;
 use core::fmt;
 
-use crate::device::Device;
+use crate::device::{Device, RangeHandle};
 use crate::free_map::ClaimError;
 use crate::geometry::MAX_PAGES_LIMIT;
 use crate::sparse::{NoMemory, ReserveError};
-use crate::words::LeafKind;
+use crate::words::{LeafKind, Offset};
 
 /// Why a [`Space`](crate::Space) could not be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -342,5 +342,52 @@ impl fmt::Display for UnregisterError<'_> {
 }
 
 impl Error for UnregisterError<'_> {}
+
+/// Why a range was not divided. It is as it was, and given back.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SplitRangeError<'s> {
+    /// The page number is 0, or not in the range: one part would be empty.
+    OutOfRange {
+        /// The page number in the range.
+        index: u64,
+        /// The range.
+        range: RangeHandle<'s>,
+    },
+    /// Others have references of the folio in which the range was to be divided. When they have put them, it can be.
+    Busy {
+        /// The folio's first page.
+        offset: Offset,
+        /// References beyond the range's own.
+        extra_refs: u32,
+        /// How many of them leaf words own.
+        maps: u32,
+        /// The range.
+        range: RangeHandle<'s>,
+    },
+    /// No memory for the metadata of the parts.
+    NoMemory {
+        /// The range.
+        range: RangeHandle<'s>,
+    },
+}
+
+impl fmt::Display for SplitRangeError<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SplitRangeError::OutOfRange { index, range } => {
+                write!(f, "a range of {} pages cannot be divided before its page {index}", range.nr_pages())
+            }
+            SplitRangeError::Busy { offset, extra_refs, maps, .. } => write!(
+                f,
+                "the folio at {:#x} has {extra_refs} more references, {maps} of them of leaf words",
+                offset.get()
+            ),
+            SplitRangeError::NoMemory { .. } => f.write_str("no memory for metadata"),
+        }
+    }
+}
+
+impl Error for SplitRangeError<'_> {}
 
 const _: () = assert!(size_of::<AllocError>() <= 32, "an allocation's error is a few registers");

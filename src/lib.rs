@@ -82,7 +82,9 @@ pub mod architecture {}
 pub use sync::count;
 
 pub use device::{Cache, Device, DeviceConfig, DeviceOps, FreedFolio, Owner, RangeHandle, RangeRequest};
-pub use error::{AllocError, DrainError, RegisterError, SpaceError, TakeError, TooManyRefs, UnregisterError};
+pub use error::{
+    AllocError, DrainError, RegisterError, SpaceError, SplitRangeError, TakeError, TooManyRefs, UnregisterError,
+};
 pub use folio::{Folio, PageRef};
 pub use space::{DeviceReport, MetadataPages, Space, SpaceBuilder, SpaceReport, Violation};
 pub use words::{Access, LeafKind, MigrationAccess, Offset, OffsetRange, Order, OrderTooLarge, Pfn, SoftLeaf};

@@ -1,7 +1,9 @@
 //! Ranges: pages in one run, of any length.
 #![cfg(not(loom))]
 
-use farpage::{AllocError, DeviceConfig, Offset, OffsetRange, Order, RangeHandle, RangeRequest, Space};
+use farpage::{
+    Access, AllocError, DeviceConfig, Offset, OffsetRange, Order, RangeHandle, RangeRequest, Space, SplitRangeError,
+};
 
 fn space() -> Space {
     Space::builder().max_pages(1 << 20).cores(2).build().expect("address space")
@@ -123,4 +125,56 @@ fn an_alignment_that_no_page_of_the_device_has_is_outside_it() {
     assert_eq!(second.range().start().get(), 512);
     let refused = second.alloc_range(RangeRequest::new(4).align(1024)).map(|range| range.offset());
     assert_eq!(refused, Err(AllocError::OutsideWindow { nr_pages: 4, align: 1024 }));
+}
+
+#[test]
+fn a_range_is_divided_anywhere_and_each_part_is_whole() {
+    let space = space();
+    let device = space.register(DeviceConfig::new(8192)).unwrap();
+    for (nr_pages, index) in [(2, 1), (7, 3), (16, 5), (512, 1), (600, 512), (2048, 1), (2048, 1024), (3000, 1537)] {
+        let range = device.alloc_range(RangeRequest::new(nr_pages)).unwrap();
+        let (start, stale) = (range.offset().get(), range.page(index).unwrap());
+        range.folios().for_each(|folio| folio.try_get().unwrap().set_private(7));
+        let (left, right) = range.split_at(index).unwrap();
+        assert_eq!((left.offset().get(), left.nr_pages()), (start, index));
+        assert_eq!((right.offset().get(), right.nr_pages()), (start + index, nr_pages - index));
+        for part in [&left, &right] {
+            assert_eq!(part.folios().map(|folio| folio.order().nr_pages()).sum::<u64>(), part.nr_pages());
+            assert!(part.folios().all(|folio| (folio.refs(), folio.private()) == (1, 7)));
+            for index in [0, part.nr_pages() / 2, part.nr_pages() - 1] {
+                let page = part.page(index).unwrap();
+                assert_eq!(space.page(page.offset()), Some(page));
+            }
+        }
+        if stale.index() != 0 {
+            assert!(stale.try_get().is_none(), "what was divided is another folio now");
+        }
+        space.validate().unwrap();
+        drop(left);
+        assert_eq!(device.nr_live_pages(), nr_pages - index);
+        space.validate().unwrap();
+        drop(right);
+        space.validate().unwrap();
+        assert_eq!(device.nr_live_pages(), 0);
+    }
+    let all: Vec<_> = (0..16).map(|_| device.alloc(Order::HUGE).unwrap()).collect();
+    assert_eq!(all.len(), 16, "all of it is whole again");
+}
+
+#[test]
+fn a_range_that_others_use_is_given_back_undivided() {
+    let space = space();
+    let device = space.register(DeviceConfig::new(4096)).unwrap();
+    let range = device.alloc_range(RangeRequest::new(1024).align(1024)).unwrap();
+    let leaf = range.page(0).unwrap().try_get().unwrap().into_leaf(Access::Read);
+    let Err(SplitRangeError::Busy { extra_refs: 1, maps: 1, range, .. }) = range.split_at(100) else {
+        panic!("a leaf has a reference")
+    };
+    drop(space.take(leaf).unwrap());
+    let Err(SplitRangeError::OutOfRange { index: 1024, range }) = range.split_at(1024) else { panic!("out of range") };
+    let (left, right) = range.split_at(100).unwrap();
+    space.validate().unwrap();
+    drop((left, right));
+    assert_eq!(device.nr_live_pages(), 0);
+    space.validate().unwrap();
 }

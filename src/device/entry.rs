@@ -170,23 +170,27 @@ impl Entry {
 
     /// Memory for the metadata of a run that the caller has claimed, and the words of its blocks brought up to date.
     pub(crate) fn prepare(&self, space: &Space, page: u64, order: Order) -> Result<(), NoMemory> {
-        let sections = space.sections();
-        sections.populate(Place { head: Offset::from_low_bits(page), order })?;
-        let first = block_of(page);
-        for block in first..first + (order.nr_pages() >> BLOCK_SHIFT).max(1) {
-            sections.publish(block, self.index, || space.blocks().change_of(block));
-        }
+        space.sections().populate(Place { head: Offset::from_low_bits(page), order })?;
+        self.publish(space, Place { head: Offset::from_low_bits(page), order });
         Ok(())
     }
 
+    /// Tells readers what order the blocks of a folio serve, which the caller has claimed, and whose they are.
+    pub(crate) fn publish(&self, space: &Space, place: Place) {
+        let first = block_of(place.head.get());
+        for block in first..first + (place.order.nr_pages() >> BLOCK_SHIFT).max(1) {
+            space.sections().publish(block, self.index, || space.blocks().change_of(block));
+        }
+    }
+
     /// The first handle of a folio on a run that the caller has claimed and prepared.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn begin<'s>(&self, space: &'s Space, page: u64, order: Order) -> Folio<'s> {
         let place = Place { head: Offset::from_low_bits(page), order };
         let Some(record) = space.sections().at(place) else {
             unreachable!("{place:?} was claimed beyond the end of the space");
         };
-        let state = record.init(order);
+        let state = record.init(order, 0);
         Folio::from_owned(space, FolioWord::new(place, state))
     }
 }

@@ -8,6 +8,7 @@ mod config;
 mod ending;
 mod entry;
 mod range;
+mod splitting;
 mod table;
 
 use core::fmt;
@@ -26,6 +27,7 @@ pub(crate) use table::DeviceTable;
 use crate::error::{AllocError, DrainError, UnregisterError};
 use crate::folio::Folio;
 use crate::free_map::folios_of;
+use crate::geometry::block_of;
 use crate::live::Live;
 use crate::seat::Seat;
 use crate::section_map::Place;
@@ -117,14 +119,29 @@ impl<'s> Device<'s> {
         self.alloc_at(self.entry.seats().of_this_thread(), order)
     }
 
-    #[inline]
+    #[inline(always)]
     fn alloc_at(&self, seat: &Seat, order: Order) -> Result<Folio<'s>, AllocError> {
         self.check_size(order)?;
         self.admit(seat, order.nr_pages())?;
-        match seat.stash().pop(order) {
+        let kept = seat.stash().pop(order);
+        match kept.or_else(|| if order == Order::HUGE { self.reclaim(seat) } else { None }) {
             Some(page) => Ok(self.entry.begin(self.space, page, order)),
             None => self.alloc_from_map(seat, order),
         }
+    }
+
+    /// The block that was freed last by `seat`, if readers still know it as one of order 9.
+    #[inline]
+    fn reclaim(&self, seat: &Seat) -> Option<u64> {
+        let (blocks, map) = (self.space.blocks(), self.entry.map());
+        let page = map.reclaim(self.entry.claimer(self.space, seat))?;
+        let (block, order) = (block_of(page), Order::HUGE);
+        let is_known = self.space.sections().is_published(block, self.entry.index(), blocks.change_of(block));
+        if is_known || self.entry.prepare(self.space, page, order).is_ok() {
+            return Some(page);
+        }
+        map.release(blocks, seat, page, order);
+        None
     }
 
     #[inline(never)]

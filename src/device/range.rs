@@ -4,8 +4,9 @@
 use core::fmt;
 use core::ops::Range;
 
+use crate::device::splitting::{NotDivided, divide};
 use crate::device::{Device, end_span};
-use crate::error::AllocError;
+use crate::error::{AllocError, SplitRangeError};
 use crate::folio::{Folio, FolioWord, PageRef};
 use crate::free_map::{Placement, Span, folios_of};
 use crate::section_map::Place;
@@ -180,6 +181,35 @@ impl<'s> RangeHandle<'s> {
     fn folio_at(&self, place: Place) -> Option<Folio<'s>> {
         let state = self.space.sections().at(place)?.state();
         Some(Folio::from_owned(self.space, FolioWord::new(place, state)))
+    }
+
+    /// Divides the range before its page number `index`: two handles in place of one.
+    ///
+    /// The folio in which that page lies, if it does not begin there, is divided too; see [`RangeHandle`] for which folios
+    /// come of it. They are new ones, with the driver's word of the old: what was looked up before leads nowhere.
+    ///
+    /// # Errors
+    ///
+    /// [`SplitRangeError`], with the range: it is as it was.
+    pub fn split_at(self, index: u64) -> Result<(RangeHandle<'s>, RangeHandle<'s>), SplitRangeError<'s>> {
+        if index == 0 || index >= self.nr_pages {
+            return Err(SplitRangeError::OutOfRange { index, range: self });
+        }
+        let (start, at, end) = (self.start, self.start + index, self.start + self.nr_pages);
+        let straddling = self.places().find(|place| at < place.head.get() + place.order.nr_pages());
+        if let Some(place) = straddling.filter(|place| place.head.get() != at) {
+            let device = self.device();
+            match divide(self.space, &device.entry, place, at) {
+                Ok(()) => {}
+                Err(NotDivided::Busy { refs, maps }) => {
+                    return Err(SplitRangeError::Busy { offset: place.head, extra_refs: refs - 1, maps, range: self });
+                }
+                Err(NotDivided::NoMemory(_)) => return Err(SplitRangeError::NoMemory { range: self }),
+            }
+        }
+        let space = self.space;
+        core::mem::forget(self);
+        Ok((RangeHandle::from_owned(space, start..at), RangeHandle::from_owned(space, at..end)))
     }
 
     fn places(&self) -> impl Iterator<Item = Place> + Clone + use<> {

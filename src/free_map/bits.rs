@@ -8,7 +8,7 @@ use core::cell::Cell;
 
 use crate::geometry::{FULL_WORD, PAGES_PER_BLOCK, PAGES_PER_WORD, WORD_SHIFT, WORDS_PER_BLOCK};
 use crate::sync::{
-    AtomicU64,
+    AtomicU64, Backoff,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 use crate::words::Order;
@@ -179,6 +179,18 @@ impl FreeBits {
     pub(crate) fn release_runs(&self, start: u64, runs: u64) -> Released {
         let old = self.clear((start >> WORD_SHIFT) as usize, runs);
         Released { was_full: old == FULL_WORD, is_free: old == runs }
+    }
+
+    /// Takes all pages of a block that belongs to the caller as a whole. Waits for small claims that came too late for it,
+    /// and are about to give their bits back.
+    pub(crate) fn take_all(&self) {
+        let backoff = Backoff::new();
+        for word in &self.words {
+            // Acquire [claim]: as in `claim_runs_in_word`.
+            while word.compare_exchange(0, FULL_WORD, AcqRel, Relaxed).is_err() {
+                backoff.snooze();
+            }
+        }
     }
 
     /// Whether all pages are taken, as far as a glance shows.

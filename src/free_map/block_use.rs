@@ -162,6 +162,11 @@ impl BlockUse {
         BlockUse(self.0 & !TAKEN)
     }
 
+    /// The large folio has become small ones, which have all of its pages.
+    pub(crate) fn divided(self) -> BlockUse {
+        BlockUse(self.given_back().with_class(Class::Mixed).0)
+    }
+
     pub(crate) const fn reserved(self, is_reserved: bool) -> BlockUse {
         BlockUse(if is_reserved { self.0 | RESERVED } else { self.0 & !RESERVED })
     }

@@ -20,6 +20,7 @@ use super::block_use::{BlockUse, Mixing};
 use super::hints::Hints;
 use crate::class::{Class, ClassChange};
 use crate::geometry::{BLOCK_SHIFT, PAGES_PER_BLOCK, WORDS_PER_BLOCK, block_of};
+use crate::section_map::Place;
 use crate::sparse::{Layout, NoMemory, ReserveError, SparseArray};
 use crate::sync::{
     AtomicU64,
@@ -292,6 +293,17 @@ impl Blocks {
         Ok(Some(block << BLOCK_SHIFT))
     }
 
+    /// Takes a block for a folio of `order` (9 or more) if it is free and was such a one before. One exchange.
+    #[inline]
+    pub(crate) fn reclaim_whole(&self, block: u64, order: Order) -> bool {
+        let Some(word) = self.uses.get_populated(block) else { return false };
+        let seen = BlockUse::from_bits(word.load(Relaxed));
+        seen.is_whole_and_free()
+            && seen.class() == Class::Uniform(order)
+            // AcqRel [claim], [verify]: as in `make_serve`.
+            && word.compare_exchange(seen.bits(), seen.taken_for(order).bits(), AcqRel, Relaxed).is_ok()
+    }
+
     fn claim_one_whole(&self, block: u64, word: &AtomicU64, order: Order) -> bool {
         let mut seen = BlockUse::from_bits(word.load(Relaxed));
         loop {
@@ -361,6 +373,47 @@ impl Blocks {
             // Release [claim]: our use of the block ends before the next owner's begins.
             word.store(seen.given_back().bits(), Release);
             self.hints.note_free(block);
+        }
+    }
+
+    /// Memory for all that [`Blocks::divide`] may need in the blocks of `pages`.
+    pub(crate) fn populate_for_division(&self, pages: Range<u64>) -> Result<(), NoMemory> {
+        for block in block_of(pages.start)..=block_of(pages.end - 1) {
+            self.bits.populate(block)?;
+            self.hints.populate_class(block, Class::Mixed)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the blocks of a live folio those of its `parts`. For the owner of the folio.
+    pub(crate) fn divide(&self, whole: Place, parts: impl Iterator<Item = Place>) {
+        let mut last = None;
+        for part in parts {
+            let block = block_of(part.head.get());
+            if part.order.is_whole_block() {
+                for block in block..block + (part.order.nr_pages() >> BLOCK_SHIFT) {
+                    self.change_own(block, |seen| seen.taken_for(part.order));
+                }
+            } else if last.replace(block) != Some(block) {
+                if whole.order.is_whole_block() {
+                    if let Some(bits) = self.bits.get_populated(block) {
+                        bits.take_all();
+                    }
+                    self.change_own(block, BlockUse::divided);
+                } else if let Some(word) = self.uses.get_populated(block) {
+                    // It goes by its bits, which we have, and others may change it beside us; it cannot be refused.
+                    self.make_serve(block, word, Purpose::All);
+                }
+            }
+        }
+    }
+
+    /// Changes the use word of a block that the caller has for a large folio: nobody else writes it then.
+    fn change_own(&self, block: u64, change: impl FnOnce(BlockUse) -> BlockUse) {
+        if let Some(word) = self.uses.get_populated(block) {
+            let seen = BlockUse::from_bits(word.load(Relaxed));
+            // Release: whoever sees the block go by its bits sees that they are taken.
+            word.store(change(seen).bits(), Release);
         }
     }
 

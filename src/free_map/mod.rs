@@ -26,7 +26,7 @@ pub(crate) use block_use::{BlockUse, Mixing};
 pub(crate) use blocks::Blocks;
 pub(crate) use span::{Placement, Span, folios_of};
 
-use crate::geometry::{PAGES_PER_BLOCK, PAGES_PER_WORD, WORD_SHIFT, block_of, blocks_for};
+use crate::geometry::{BLOCK_SHIFT, PAGES_PER_BLOCK, PAGES_PER_WORD, WORD_SHIFT, block_of, blocks_for};
 use crate::seat::{Seat, Seats, orders};
 use crate::sparse::{NoMemory, Zeroed};
 use crate::sync::{
@@ -129,6 +129,13 @@ impl FreeMap {
     /// Lock-free. [`ClaimError::Exhausted`] is exact: at one moment of the call, fewer pages were free.
     pub(crate) fn claim(&self, claimer: Claimer<'_>, order: Order) -> Result<u64, ClaimError> {
         self.claim_request(claimer, &order)
+    }
+
+    /// Takes the block of order 9 that the claimer was the last to free, if it still is as it was left.
+    #[inline]
+    pub(crate) fn reclaim(&self, claimer: Claimer<'_>) -> Option<u64> {
+        let block = claimer.seat.take_freed()?;
+        claimer.blocks.reclaim_whole(block, Order::HUGE).then_some(block << BLOCK_SHIFT)
     }
 
     /// Takes up to `most` runs of `order` that lie in one word of free bits, or one: the first page of that word or run,

@@ -55,14 +55,15 @@ impl Page {
         State::from_bits(self.state.load(Relaxed))
     }
 
-    /// Brings a page to life with one reference: what the last owner left is gone, and the generation is the next.
+    /// Brings a page to life with one reference and this driver's word: what the last owner left is gone, and the generation
+    /// is the next.
     ///
     /// Only for the thread that has claimed the run: nobody else writes a page that is not live.
     #[inline]
-    pub(crate) fn init(&self, order: Order) -> State {
+    pub(crate) fn init(&self, order: Order, private: u64) -> State {
         // Relaxed: the last writer's store came to us through the claim of the run ([claim]).
         let state = State::from_bits(self.state.load(Relaxed)).next_life(order);
-        self.private.store(0, Relaxed);
+        self.private.store(private, Relaxed);
         // Release [init]: pairs with the Acquire of `state` and `try_get`; whoever sees the new life sees its fields.
         self.state.store(state.bits(), Release);
         state
@@ -114,6 +115,25 @@ impl Page {
             }
         }
         self.put_one_of_many()
+    }
+
+    /// Takes the caller's reference away, which must be the only one and not a leaf's, so that nobody can get another; the
+    /// state as it is if it is not. Linux: `folio_ref_freeze()`.
+    pub(crate) fn freeze_sole(&self) -> Result<(), State> {
+        let seen = State::from_bits(self.state.load(Relaxed));
+        if seen.count() != 1 || seen.maps() != 0 {
+            return Err(seen);
+        }
+        // Acquire [last-put]: as in `put`; what others did with the folio before they put it is behind us.
+        let frozen = self.state.compare_exchange(seen.bits(), seen.bits() - State::ONE_REF, Acquire, Relaxed);
+        frozen.map(|_| ()).map_err(State::from_bits)
+    }
+
+    /// Ends the life of a frozen folio whose pages have become others, with records elsewhere.
+    pub(crate) fn thaw_to_free(&self) {
+        // Relaxed: as in `put_one_of_many`.
+        let state = State::from_bits(self.state.load(Relaxed));
+        self.state.store(state.retired().bits(), Relaxed);
     }
 
     fn put_one_of_many(&self) -> bool {
@@ -190,7 +210,7 @@ mod tests {
         assert!(!page.state().is_live());
         assert!(page.try_get(life_of(&page)).is_none(), "a free page has no references to share");
         let order = Order::new(3).unwrap();
-        page.init(order);
+        page.init(order, 0);
         page.set_private(77);
         let life = life_of(&page);
         assert_eq!((page.state().count(), page.state().order(), page.private()), (1, order, 77));
@@ -200,7 +220,7 @@ mod tests {
         assert!(!page.put() && !page.put() && page.put());
         assert!(page.try_get(life).is_none(), "count 0 is free");
         assert!(!page.state().is_live());
-        page.init(Order::ZERO);
+        page.init(Order::ZERO, 0);
         assert_eq!(page.private(), 0, "nothing of the last owner shows through");
         assert_eq!(page.state().order(), Order::ZERO);
         assert!(page.try_get(life).is_none(), "another life");
@@ -209,7 +229,7 @@ mod tests {
     #[test]
     fn a_leaf_gives_its_reference_back_once() {
         let page = Page::absent();
-        page.init(Order::ZERO);
+        page.init(Order::ZERO, 0);
         let life = life_of(&page);
         assert!(page.unmap(life).is_err(), "no leaf was made");
         page.map();
@@ -224,7 +244,7 @@ mod tests {
     #[test]
     fn the_count_stops_before_it_runs_over() {
         let page = Page::absent();
-        page.init(Order::ZERO);
+        page.init(Order::ZERO, 0);
         let life = life_of(&page);
         for _ in 1..MAX_REFS {
             page.get();

@@ -148,6 +148,14 @@ impl SectionMap {
         if place.order.is_whole_block() { self.blocks.populate(first) } else { self.pages.populate(place.head.get()) }
     }
 
+    /// Whether readers have been told of `change` in `block`, and so its records have memory. For a caller with a claim in the
+    /// block.
+    #[inline]
+    pub(crate) fn is_published(&self, block: u64, device: u32, change: ClassChange) -> bool {
+        // Acquire [class]: whoever published it had populated the records.
+        self.words.get(block).is_some_and(|word| word.load(Acquire) == BlockWord::new(change, device).bits())
+    }
+
     /// Makes the word of `block` say what the free map has made of it. For a caller with a claim in the block.
     ///
     /// `now` must read the free map when it is called. It is called after the word was read: so what it returns is at
