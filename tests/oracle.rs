@@ -19,12 +19,17 @@ fn random_bytes(seed: u64) -> impl Iterator<Item = u8> {
     std::iter::repeat_with(move || rng.number().to_le_bytes()).flatten()
 }
 
+/// Mostly as many pages in caches as there can be; now and then a few, or none.
+fn cache_percent(seed: u64) -> u8 {
+    [100, 100, 25, 100, 0, 100, 1][seed as usize % 7]
+}
+
 /// `runs` runs of as many operations as a run may have; what happened in all of them.
 fn runs(max_pages: u64, runs: u64) -> Stats {
     let mut sum = Stats::default();
     for seed in 0..runs {
         let mut bytes = random_bytes(seed << 32 | max_pages);
-        let stats = run(max_pages, std::iter::from_fn(|| Op::decode(&mut bytes)).take(MAX_OPS));
+        let stats = run(max_pages, cache_percent(seed), std::iter::from_fn(|| Op::decode(&mut bytes)).take(MAX_OPS));
         sum.ops += stats.ops;
         sum.allocated += stats.allocated;
         sum.exhausted += stats.exhausted;
@@ -36,6 +41,9 @@ fn runs(max_pages: u64, runs: u64) -> Stats {
         sum.busy += stats.busy;
         sum.unregistered += stats.unregistered;
         sum.no_space += stats.no_space;
+        sum.cached += stats.cached;
+        sum.ranges += stats.ranges;
+        sum.refused_ranges += stats.refused_ranges;
     }
     println!("{max_pages} pages: {sum:?}");
     assert_eq!(sum.ops, runs * MAX_OPS as u64);
@@ -45,9 +53,12 @@ fn runs(max_pages: u64, runs: u64) -> Stats {
 /// Every kind of answer came up often, so that the comparison meant something.
 fn assert_eventful(stats: Stats) {
     let Stats { ops, allocated, exhausted, fragmented, refused_many, found, stale, double_takes, .. } = stats;
-    let Stats { busy, unregistered, no_space, .. } = stats;
+    let Stats { busy, unregistered, no_space, cached, ranges, refused_ranges, .. } = stats;
     assert!(allocated > ops / 20, "{stats:?}");
-    for rare in [exhausted, fragmented, refused_many, found, stale, double_takes, busy, no_space] {
+    let of_ranges = [cached, ranges, refused_ranges];
+    for rare in
+        [exhausted, fragmented, refused_many, found, stale, double_takes, busy, no_space].into_iter().chain(of_ranges)
+    {
         assert!(rare > ops / 1000, "{stats:?}");
     }
     assert!(unregistered > ops / 10_000, "{stats:?}");
@@ -86,9 +97,10 @@ proptest! {
     #[test]
     fn any_program_agrees_with_the_model(
         blocks in 1u64..20,
+        cache_percent in 0u8..=100,
         program in prop::collection::vec(any::<u8>(), 0..3000),
     ) {
         let mut bytes = [0, 200, 4, 0, 1].into_iter().chain(program);
-        run(blocks * 512, std::iter::from_fn(|| Op::decode(&mut bytes)));
+        run(blocks * 512, cache_percent, std::iter::from_fn(|| Op::decode(&mut bytes)));
     }
 }

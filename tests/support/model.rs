@@ -105,6 +105,23 @@ impl Model {
         orders().rev().find(|&order| self.room_for(device, order) > 0).map_or(0, Order::nr_pages)
     }
 
+    /// The lowest and the highest page at which a run of `nr_pages` could begin that lies in `from..to` and starts at a
+    /// multiple of `align`.
+    pub(crate) fn places(&self, device: u64, nr_pages: u64, align: u64, (from, to): (u64, u64)) -> Option<(u64, u64)> {
+        let in_gap = |(start, end): (u64, u64)| {
+            let last = end.min(to).checked_sub(nr_pages)?;
+            let lowest = start.max(from).checked_next_multiple_of(align)?;
+            (lowest <= last).then_some((lowest, last / align * align))
+        };
+        let places: Vec<(u64, u64)> = self.gaps(device).into_iter().filter_map(in_gap).collect();
+        Some((places.first()?.0, places.last()?.1))
+    }
+
+    /// Pages of the longest free run; 0 if none.
+    pub(crate) fn longest(&self, device: u64) -> u64 {
+        self.gaps(device).iter().map(|(from, to)| to - from).max().unwrap_or(0)
+    }
+
     /// How many of the free runs, each cut as large as natural alignment allows, have each order.
     pub(crate) fn free_runs(&self, device: u64) -> [u64; 19] {
         let mut runs = [0; 19];
@@ -161,6 +178,18 @@ impl Model {
 /// What a device's first page is aligned to: the largest order that fits in it, and at least a block.
 pub(crate) fn device_align(nr_pages: u64) -> u64 {
     (1 << nr_pages.ilog2().min(18)).max(BLOCK)
+}
+
+/// The folios that a range is made of: at each page the largest that is aligned there, and fits.
+pub(crate) fn folios_of(from: u64, to: u64) -> Vec<(u64, Order)> {
+    let (mut at, mut folios) = (from, Vec::new());
+    while at < to {
+        let is_good = |order: &Order| at % order.nr_pages() == 0 && at + order.nr_pages() <= to;
+        let order = orders().rev().find(is_good).expect("a single page always fits");
+        folios.push((at, order));
+        at += order.nr_pages();
+    }
+    folios
 }
 
 fn orders() -> impl DoubleEndedIterator<Item = Order> {

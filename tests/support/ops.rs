@@ -74,6 +74,47 @@ pub(crate) enum Op {
     Page {
         at: u32,
     },
+    Cache {
+        device: u8,
+    },
+    CacheAlloc {
+        cache: u8,
+        order: Order,
+    },
+    CacheAllocMany {
+        cache: u8,
+        order: Order,
+        n: u8,
+    },
+    /// Also of a folio of another device, or of one with more references.
+    CachePut {
+        cache: u8,
+        handle: u16,
+    },
+    CacheDrain {
+        cache: u8,
+    },
+    DropCache {
+        cache: u8,
+    },
+    AllocRange {
+        device: u8,
+        wanted: Wanted,
+    },
+    /// Looks at a page of a range, and takes a reference of its folio if there is to be one more.
+    RangePage {
+        range: u16,
+        index: u16,
+        get: bool,
+    },
+    IntoFolios {
+        range: u16,
+        /// How many are taken out before the rest is dropped.
+        take: u8,
+    },
+    DropRange {
+        range: u16,
+    },
     Word {
         bits: u64,
     },
@@ -90,6 +131,29 @@ pub(crate) enum Op {
     Validate,
 }
 
+/// A request for a range. Places are parts of the space, in 65,536ths and a little beyond the end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) nr_pages: u64,
+    pub(crate) align: u64,
+    pub(crate) place: Place,
+    pub(crate) way: Way,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place {
+    Anywhere,
+    At(u16),
+    Within(u16, u16),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    Any,
+    BottomUp,
+    TopDown,
+}
+
 impl Op {
     /// The next operation of a program, or `None` at its end.
     pub(crate) fn decode(bytes: &mut impl Iterator<Item = u8>) -> Option<Op> {
@@ -98,30 +162,42 @@ impl Op {
         let mut byte = || bytes.next().unwrap_or(0);
         let op = match kind {
             0..=3 => Op::Register { nr_pages: device_pages([byte(), byte(), byte()]), has_ops: byte() % 8 != 0 },
-            4..=69 => Op::Alloc { device: byte(), order: order(byte()) },
-            70..=79 => Op::AllocMany { device: byte(), order: order(byte()), n: few(byte()) },
-            80..=89 => Op::Clone { handle: wide([byte(), byte()]) },
-            90..=132 => Op::Drop { handle: wide([byte(), byte()]) },
-            133 => Op::DropMany { handle: wide([byte(), byte()]), n: byte() },
-            134..=141 => Op::SetPrivate { handle: wide([byte(), byte()]), value: long(&mut byte) },
-            142..=165 => Op::IntoLeaf { handle: wide([byte(), byte()]), access: access(byte()) },
-            166..=168 => Op::CopyLeaf { leaf: byte() },
-            169..=173 => Op::Access { leaf: byte(), access: access(byte()) },
-            174..=176 => Op::Migrate { leaf: byte(), access: migration_access(byte()) },
-            177..=179 => Op::Mark { leaf: byte(), young: kind % 2 == 0, dirty: byte() % 2 == 0 },
-            180..=199 => Op::Lookup { leaf: byte() },
-            200..=204 => Op::LookupMany { leaf: byte(), n: byte(), room: byte() },
-            205..=211 => Op::TryGet { leaf: byte() },
-            212..=231 => Op::Take { leaf: byte(), forget: byte() % 4 != 0 },
-            232..=239 => Op::Page { at: u32::from_le_bytes([byte(), byte(), byte(), byte()]) },
-            240..=245 => Op::Word { bits: long(&mut byte) },
-            246 => match [byte(), byte()] {
+            4..=44 => Op::Alloc { device: byte(), order: order(byte()) },
+            45..=49 => Op::AllocMany { device: byte(), order: order(byte()), n: few(byte()) },
+            50..=56 => Op::Clone { handle: wide([byte(), byte()]) },
+            57..=95 => Op::Drop { handle: wide([byte(), byte()]) },
+            96 => Op::DropMany { handle: wide([byte(), byte()]), n: byte() },
+            97..=102 => Op::SetPrivate { handle: wide([byte(), byte()]), value: long(&mut byte) },
+            103..=120 => Op::IntoLeaf { handle: wide([byte(), byte()]), access: access(byte()) },
+            121..=122 => Op::CopyLeaf { leaf: byte() },
+            123..=126 => Op::Access { leaf: byte(), access: access(byte()) },
+            127..=128 => Op::Migrate { leaf: byte(), access: migration_access(byte()) },
+            129..=131 => Op::Mark { leaf: byte(), young: kind % 2 == 0, dirty: byte() % 2 == 0 },
+            132..=146 => Op::Lookup { leaf: byte() },
+            147..=150 => Op::LookupMany { leaf: byte(), n: byte(), room: byte() },
+            151..=156 => Op::TryGet { leaf: byte() },
+            157..=172 => Op::Take { leaf: byte(), forget: byte() % 4 != 0 },
+            173..=178 => Op::Page { at: u32::from_le_bytes([byte(), byte(), byte(), byte()]) },
+            179..=182 => Op::Word { bits: long(&mut byte) },
+            183 => match [byte(), byte()] {
                 [device, 0..=47] => Op::Kill { device },
                 [device, _] => Op::Drain { device },
             },
-            247..=251 => Op::Unregister { device: byte() },
-            252..=253 => Op::Report,
-            254..=255 => Op::Validate,
+            184..=188 => Op::Unregister { device: byte() },
+            189 => Op::Report,
+            190 => Op::Validate,
+            191..=193 => Op::Cache { device: byte() },
+            194..=206 => Op::CacheAlloc { cache: byte(), order: order(byte()) },
+            207..=208 => Op::CacheAllocMany { cache: byte(), order: order(byte()), n: few(byte()) },
+            209..=230 => Op::CachePut { cache: byte(), handle: wide([byte(), byte()]) },
+            231 => Op::CacheDrain { cache: byte() },
+            232 => Op::DropCache { cache: byte() },
+            233..=243 => Op::AllocRange { device: byte(), wanted: wanted(&mut byte) },
+            244..=245 => {
+                Op::RangePage { range: wide([byte(), byte()]), index: wide([byte(), byte()]), get: byte() % 4 == 0 }
+            }
+            246 => Op::IntoFolios { range: wide([byte(), byte()]), take: byte() % 8 },
+            247..=255 => Op::DropRange { range: wide([byte(), byte()]) },
         };
         Some(op)
     }
@@ -158,6 +234,37 @@ fn order(byte: u8) -> Order {
         230..=255 => byte % 19,
     };
     Order::new(order).unwrap_or(Order::MAX)
+}
+
+/// Mostly without conditions, or with one that can be met.
+fn wanted(byte: &mut impl FnMut() -> u8) -> Wanted {
+    let nr_pages = range_pages([byte(), byte(), byte()]);
+    let align = match byte() {
+        0..=127 => 1,
+        exact @ 128..=250 => 1 << (exact % 12),
+        odd @ 251..=253 => u64::from(odd % 3) * 3,
+        large => 1 << (large % 64),
+    };
+    let place = match byte() {
+        0..=139 => Place::Anywhere,
+        140..=189 => Place::At(wide([byte(), byte()])),
+        190..=255 => Place::Within(wide([byte(), byte()]), wide([byte(), byte()])),
+    };
+    let way = [Way::Any, Way::Any, Way::BottomUp, Way::TopDown][usize::from(byte() % 4)];
+    Wanted { nr_pages, align, place, way }
+}
+
+/// Zero, a few, parts of a block, several blocks, and more than a device has.
+fn range_pages([shape, a, b]: [u8; 3]) -> u64 {
+    let (a, b) = (u64::from(a), u64::from(b));
+    match shape {
+        0..=1 => 0,
+        2..=129 => 1 + a % 40,
+        130..=199 => 1 + a * 2,
+        200..=239 => a * 8 + b % 8,
+        240..=251 => 512 * (1 + a % 5) + b.saturating_sub(128),
+        252..=255 => a << (b % 48),
+    }
 }
 
 /// Zero, tiny, odd, whole blocks, and more than a space of the tests holds.

@@ -16,7 +16,7 @@ use crate::rng::Rng;
 /// again; leaves of those before are looked up all the time, and never name a folio of a later one.
 pub(crate) fn burst_of_devices(nr_threads: usize, seed: u64) {
     const NR_PAGES: u64 = 2 * 512 + 100;
-    let space = Space::builder().max_pages(NR_PAGES).cores(4).build().expect("address space");
+    let space = Space::builder().max_pages(NR_PAGES).cores(4).cache_percent(100).build().expect("address space");
     let owners = Owners::new(space.max_pages());
     // The leaves of the last few devices: few enough allocations ago that no generation has come round.
     let old_leaves: Mutex<Vec<SoftLeaf>> = Mutex::default();

@@ -5,18 +5,25 @@
 //! models. Each scenario is a burst with a fixed seed, short by default; the ignored soak repeats them all, with other
 //! seeds and numbers of threads, for `FARPAGE_SOAK_SECONDS` seconds.
 
+mod caches;
 mod callbacks;
 mod devices;
 mod folios;
 mod owners;
+mod ranges;
 #[path = "../support/rng.rs"]
 mod rng;
 
 use std::time::{Duration, Instant};
 
+use caches::{
+    burst_of_a_crowd, burst_of_failing_batches, burst_of_mixed_shares, burst_of_one_way_traffic,
+    burst_of_outlived_devices, burst_of_travelling_caches,
+};
 use callbacks::{burst_of_panics, burst_of_reentrance};
 use devices::{burst_of_devices, burst_of_early_unregistering};
 use folios::{burst_of_fair_shares, burst_of_owning, burst_of_references, burst_of_sharing};
+use ranges::{burst_of_failing_ranges, burst_of_ranges};
 
 #[test]
 fn each_offset_is_owned_once() {
@@ -75,6 +82,60 @@ fn an_unregistration_that_is_refused_turns_nobody_away() {
 }
 
 #[test]
+fn a_cache_works_in_any_thread_and_loses_no_page() {
+    for (seed, nr_threads) in [2, 4, 8].into_iter().enumerate() {
+        burst_of_travelling_caches(nr_threads, seed as u64);
+    }
+}
+
+#[test]
+fn a_share_of_any_orders_is_never_exhausted() {
+    for (seed, nr_threads) in [2, 4, 8].into_iter().enumerate() {
+        burst_of_mixed_shares(nr_threads, seed as u64);
+    }
+}
+
+#[test]
+fn a_crowd_loses_no_page() {
+    burst_of_a_crowd(2, 0);
+}
+
+#[test]
+fn a_cache_outlives_its_device() {
+    for (seed, nr_threads) in [2, 4].into_iter().enumerate() {
+        burst_of_outlived_devices(nr_threads, seed as u64);
+    }
+}
+
+#[test]
+fn pages_come_back_from_where_they_went() {
+    for (seed, nr_threads) in [2, 4, 8].into_iter().enumerate() {
+        burst_of_one_way_traffic(nr_threads, seed as u64);
+    }
+}
+
+#[test]
+fn a_batch_that_fails_hides_no_page() {
+    for (seed, nr_threads) in [2, 3, 4].into_iter().enumerate() {
+        burst_of_failing_batches(nr_threads, seed as u64);
+    }
+}
+
+#[test]
+fn a_page_of_a_range_is_owned_once() {
+    for (seed, nr_threads) in [2, 4, 8].into_iter().enumerate() {
+        burst_of_ranges(nr_threads, seed as u64);
+    }
+}
+
+#[test]
+fn a_range_that_is_refused_hides_no_page() {
+    for (seed, nr_threads) in [2, 3, 4].into_iter().enumerate() {
+        burst_of_failing_ranges(nr_threads, seed as u64);
+    }
+}
+
+#[test]
 #[ignore = "a soak: runs for FARPAGE_SOAK_SECONDS seconds, 60 by default"]
 fn all_of_it_for_long() {
     let seconds = std::env::var("FARPAGE_SOAK_SECONDS").map_or(60, |text| text.parse().expect("a number of seconds"));
@@ -87,6 +148,14 @@ fn all_of_it_for_long() {
         burst_of_panics,
         burst_of_devices,
         burst_of_early_unregistering,
+        burst_of_travelling_caches,
+        burst_of_mixed_shares,
+        burst_of_a_crowd,
+        burst_of_outlived_devices,
+        burst_of_one_way_traffic,
+        burst_of_failing_batches,
+        burst_of_ranges,
+        burst_of_failing_ranges,
     ];
     let start = Instant::now();
     let mut seed = 1000;

@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering::*};
 use std::sync::{Arc, Barrier};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use farpage::{Device, DeviceConfig, DeviceOps, Folio, FreedFolio, Offset, Order, Space};
+use farpage::{Device, DeviceConfig, DeviceOps, Folio, FreedFolio, Offset, Order, RangeHandle, RangeRequest, Space};
 
 use crate::rng::Rng;
 
@@ -32,6 +32,22 @@ impl Owners {
     /// Enters a new folio, and leaves the ticket in its private word.
     pub(crate) fn enter(&self, folio: &Folio<'_>) {
         assert_eq!((folio.private(), folio.refs(), folio.maps()), (0, 1, 0), "a folio is born anew");
+        self.enter_held(folio);
+    }
+
+    /// Enters the folios of a new range.
+    pub(crate) fn enter_range(&self, range: &RangeHandle<'_>) {
+        let mut at = range.offset().get();
+        for page in range.folios() {
+            assert_eq!((page.folio_offset().get(), page.index(), page.refs(), page.private()), (at, 0, 1, 0));
+            let folio = page.try_get().expect("the range has a reference");
+            at += folio.nr_pages();
+            self.enter_held(&folio);
+        }
+        assert_eq!(at, range.offset().get() + range.nr_pages(), "the folios of {range:?} are all of it");
+    }
+
+    fn enter_held(&self, folio: &Folio<'_>) {
         assert_eq!(folio.offset().get() % folio.nr_pages(), 0);
         let ticket = 1 + self.tickets.fetch_add(1, Relaxed);
         for page in self.pages_of(folio.offset(), folio.order()) {
@@ -47,6 +63,11 @@ impl Owners {
         for page in self.pages_of(folio.offset(), folio.order()) {
             assert_eq!(page.load(Relaxed), ticket, "{folio:?} is held, and not its own");
         }
+    }
+
+    /// The same of the folios of a range.
+    pub(crate) fn check_range(&self, range: &RangeHandle<'_>) {
+        range.folios().for_each(|page| self.check(&page.try_get().expect("the range has a reference")));
     }
 
     /// All folios that were entered have been freed.
@@ -66,9 +87,9 @@ impl DeviceOps for Owners {
     }
 }
 
-/// A space of `nr_pages` pages, for one device of as many that reports to `Owners`.
+/// A space of `nr_pages` pages, for one device of as many that reports to `Owners`. All free pages may lie in caches.
 pub(crate) fn space_of(nr_pages: u64) -> (Space, Arc<Owners>, DeviceConfig) {
-    let space = Space::builder().max_pages(nr_pages).cores(4).build().expect("address space");
+    let space = Space::builder().max_pages(nr_pages).cores(4).cache_percent(100).build().expect("address space");
     let owners = Owners::new(space.max_pages());
     let config = DeviceConfig::new(nr_pages).ops(Arc::clone(&owners));
     (space, owners, config)
@@ -107,11 +128,44 @@ pub(crate) fn random_order(rng: &mut Rng) -> Order {
     })
 }
 
-/// Nothing is out: all is free, recounts, and the device goes.
+/// Nothing is out: all is free, recounts, can be had again in every shape, and the device goes.
 pub(crate) fn assert_all_came_back(space: &Space, device: Device<'_>, owners: &Owners) {
     owners.assert_empty();
-    assert_eq!(device.nr_live_pages(), 0);
-    assert_eq!(space.validate(), Ok(()));
+    assert_eq!((device.nr_live_pages(), space.validate()), (0, Ok(())));
+    let (range, is_alive) = (device.range(), device.alloc(Order::ZERO).map(|folio| owners.enter(&folio)).is_ok());
+    if is_alive {
+        assert_all_can_be_had(&device, owners);
+        assert_eq!(space.validate(), Ok(()));
+    }
     device.unregister().expect("nothing of it is in use");
     assert_eq!(space.validate(), Ok(()));
+    // Nor did the device leave anything behind for the next one.
+    let owners = Owners::new(space.max_pages());
+    let config = DeviceConfig::new(range.nr_pages()).ops(Arc::clone(&owners));
+    let next = space.register(config).expect("the last one went");
+    assert_eq!(next.range(), range);
+    assert_all_can_be_had(&next, &owners);
+    assert_eq!(space.validate(), Ok(()));
+}
+
+/// Every page, one by one; every block; and all in one run.
+pub(crate) fn assert_all_can_be_had(device: &Device<'_>, owners: &Owners) {
+    let (nr_pages, mut folios) = (device.range().nr_pages(), Vec::new());
+    for folio_order in [order(0), order(9)] {
+        device.alloc_many(folio_order, (nr_pages / folio_order.nr_pages()) as usize, &mut folios).expect("all is free");
+        folios.iter().for_each(|folio| owners.enter(folio));
+        folios.clear();
+    }
+    let all = device.alloc_range(RangeRequest::new(nr_pages)).expect("all of it is one run");
+    assert_eq!((all.range(), device.nr_cached_pages()), (device.range(), 0));
+    owners.enter_range(&all);
+}
+
+/// Fails if `work` has not ended long before a minute: for what must not wait.
+#[allow(dead_code, reason = "for `tests/stashes.rs`")]
+pub(crate) fn promptly<T>(work: impl FnOnce() -> T) -> T {
+    let start = Instant::now();
+    let done = work();
+    assert!(start.elapsed() < LONG / 3, "it took {:?}", start.elapsed());
+    done
 }

@@ -44,9 +44,15 @@ impl<'s> Oracle<'s> {
         self.devices.push(Registered { device, start, has_ops, gone: false });
     }
 
+    /// What the model knows of a device, unless it has gone.
+    pub(super) fn room(&self, device: &Device<'s>) -> Option<Room> {
+        let registered = self.devices.iter().find(|registered| registered.device == *device)?;
+        (!registered.gone).then(|| self.model.devices[&registered.start])
+    }
+
     /// Why an allocation of `n` folios must fail, if it must.
-    pub(super) fn refusal(&self, device: usize, order: Order, n: u64) -> Option<AllocError> {
-        let Registered { ref device, start, gone, .. } = self.devices[device];
+    fn refusal(&self, device: &Device<'s>, order: Order, n: u64) -> Option<AllocError> {
+        let start = device.range().start().get();
         let requested = order.nr_pages() * n;
         if n == 0 {
             return None;
@@ -54,7 +60,7 @@ impl<'s> Oracle<'s> {
         if order.nr_pages() > device.range().nr_pages() {
             return Some(AllocError::TooLarge);
         }
-        if gone || self.model.devices[&start].dying {
+        if self.room(device).is_none_or(|room| room.dying) {
             return Some(AllocError::Dying);
         }
         if self.model.room_for(start, order) >= n {
@@ -70,14 +76,19 @@ impl<'s> Oracle<'s> {
 
     pub(super) fn alloc(&mut self, device: u8, order: Order) {
         let Some(i) = pick(device, self.devices.len()) else { return };
-        let before = self.devices[i].device.nr_live_pages();
-        match (self.devices[i].device.alloc(order), self.refusal(i, order, 1)) {
-            (Ok(folio), None) => self.begin(i, folio, order),
+        let device = self.devices[i].device.clone();
+        self.check_alloc(&device, device.alloc(order), order);
+    }
+
+    pub(super) fn check_alloc(&mut self, device: &Device<'s>, answer: Result<Folio<'s>, AllocError>, order: Order) {
+        match (answer, self.refusal(device, order, 1)) {
+            (Ok(folio), None) => {
+                self.begin(device, &folio, order);
+                self.handles.push(folio);
+            }
             (Err(error), Some(expected)) => {
                 assert_eq!(error, expected);
-                assert_eq!(self.devices[i].device.nr_live_pages(), before, "a failed allocation changes nothing");
-                self.stats.exhausted += u64::from(matches!(error, AllocError::Exhausted { .. }));
-                self.stats.fragmented += u64::from(matches!(error, AllocError::Fragmented { .. }));
+                self.check_refused(device, error);
             }
             (answer, expected) => panic!("{answer:?}, where the refusal should have been {expected:?}"),
         }
@@ -85,17 +96,28 @@ impl<'s> Oracle<'s> {
 
     pub(super) fn alloc_many(&mut self, device: u8, order: Order, n: u8) {
         let Some(i) = pick(device, self.devices.len()) else { return };
-        let before = self.devices[i].device.nr_live_pages();
-        let mut folios = Vec::new();
-        let answer = self.devices[i].device.alloc_many(order, usize::from(n), &mut folios);
-        match (answer, self.refusal(i, order, u64::from(n))) {
-            (Ok(()), None) => {
+        let (device, mut folios) = (self.devices[i].device.clone(), Vec::new());
+        let answer = device.alloc_many(order, usize::from(n), &mut folios);
+        self.check_many(&device, answer.map(|()| folios), order, n);
+    }
+
+    pub(super) fn check_many(
+        &mut self,
+        device: &Device<'s>,
+        answer: Result<Vec<Folio<'s>>, AllocError>,
+        order: Order,
+        n: u8,
+    ) {
+        match (answer, self.refusal(device, order, u64::from(n))) {
+            (Ok(folios), None) => {
                 assert_eq!(folios.len(), usize::from(n));
-                folios.into_iter().for_each(|folio| self.begin(i, folio, order));
+                for folio in folios {
+                    self.begin(device, &folio, order);
+                    self.handles.push(folio);
+                }
             }
             (Err(error), Some(expected)) => {
-                assert!(folios.is_empty(), "all or nothing");
-                assert_eq!(self.devices[i].device.nr_live_pages(), before, "a failed allocation changes nothing");
+                self.check_refused(device, error);
                 self.stats.refused_many += 1;
                 match (error, expected) {
                     // What was largest while the request held a part of itself depends on which part that was.
@@ -113,13 +135,20 @@ impl<'s> Oracle<'s> {
         }
     }
 
-    pub(super) fn begin(&mut self, device: usize, folio: Folio<'s>, order: Order) {
+    /// A failed allocation changes nothing.
+    pub(super) fn check_refused(&mut self, device: &Device<'s>, error: AllocError) {
+        let live = self.room(device).map_or(0, |_| self.model.live_pages(device.range().start().get()));
+        assert_eq!(device.nr_live_pages(), live, "a failed allocation changes nothing");
+        self.stats.exhausted += u64::from(matches!(error, AllocError::Exhausted { .. }));
+        self.stats.fragmented += u64::from(matches!(error, AllocError::Fragmented { .. }));
+    }
+
+    pub(super) fn begin(&mut self, device: &Device<'s>, folio: &Folio<'s>, order: Order) {
         assert_eq!((folio.order(), folio.nr_pages()), (order, order.nr_pages()));
         assert_eq!((folio.refs(), folio.maps(), folio.private()), (1, 0, 0), "a folio is born anew");
-        assert!(folio.device() == self.devices[device].device);
-        self.model.begin(self.devices[device].start, folio.offset().get(), order);
+        assert!(folio.device() == *device);
+        self.model.begin(device.range().start().get(), folio.offset().get(), order);
         self.stats.allocated += 1;
-        self.handles.push(folio);
     }
 
     pub(super) fn drain(&mut self, device: u8) {

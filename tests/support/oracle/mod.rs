@@ -3,19 +3,21 @@
 //! One thread, so every answer is known exactly, the numbers in errors included. Panics at the first difference, with
 //! the operation in the message; what several threads may see is checked in `tests/threads.rs`.
 
+mod caches;
 mod devices;
 mod leaves;
+mod ranges;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use farpage::{
-    AllocError, Device, DeviceConfig, DeviceOps, DrainError, Folio, FreedFolio, LeafKind, Offset, Order, Owner,
-    PageRef, RegisterError, SoftLeaf, Space, TakeError, UnregisterError,
+    AllocError, Cache, Device, DeviceConfig, DeviceOps, DrainError, Folio, FreedFolio, LeafKind, Offset, OffsetRange,
+    Order, Owner, PageRef, RangeHandle, RangeRequest, RegisterError, SoftLeaf, Space, TakeError, UnregisterError,
 };
 
-use super::model::{Life, Model, Room, device_align};
-use super::ops::Op;
+use super::model::{Life, Model, Room, device_align, folios_of};
+use super::ops::{Op, Place, Wanted, Way};
 
 /// Handles on devices, dead ones included.
 const MAX_DEVICES: usize = 6;
@@ -39,14 +41,19 @@ pub(crate) struct Stats {
     pub(crate) busy: u64,
     pub(crate) unregistered: u64,
     pub(crate) no_space: u64,
+    pub(crate) cached: u64,
+    pub(crate) ranges: u64,
+    pub(crate) refused_ranges: u64,
 }
 
-/// Runs `ops` on a space of `max_pages` pages, then puts everything, unregisters every device, and validates.
+/// Runs `ops` on a space of `max_pages` pages, of which `cache_percent` may lie in caches; then puts everything,
+/// unregisters every device, and validates.
 ///
 /// At most [`MAX_OPS`] operations, so that no generation comes round and a stale leaf is stale for the whole run.
-pub(crate) fn run(max_pages: u64, ops: impl IntoIterator<Item = Op>) -> Stats {
-    let space = Space::builder().max_pages(max_pages).cores(2).build().expect("address space");
-    let mut oracle = Oracle::new(&space, max_pages);
+pub(crate) fn run(max_pages: u64, cache_percent: u8, ops: impl IntoIterator<Item = Op>) -> Stats {
+    let space = Space::builder().max_pages(max_pages).cores(2).cache_percent(cache_percent).build();
+    let space = space.expect("address space");
+    let mut oracle = Oracle::new(&space, max_pages, u64::from(cache_percent.min(100)));
     for op in ops.into_iter().take(MAX_OPS) {
         oracle.step(op);
     }
@@ -82,28 +89,36 @@ struct Leaf {
 
 struct Oracle<'s> {
     space: &'s Space,
+    cache_percent: u64,
     model: Model,
     devices: Vec<Registered<'s>>,
     handles: Vec<Folio<'s>>,
+    ranges: Vec<RangeHandle<'s>>,
+    caches: Vec<Cache<'s>>,
     leaves: Vec<Leaf>,
     log: Log,
     /// What `log` should hold: the end of every life, as (first page of the device, head, life).
     ended: Vec<(u64, u64, Life)>,
     registrations: u64,
+    overlooks: bool,
     stats: Stats,
 }
 
 impl<'s> Oracle<'s> {
-    fn new(space: &'s Space, max_pages: u64) -> Oracle<'s> {
+    fn new(space: &'s Space, max_pages: u64, cache_percent: u64) -> Oracle<'s> {
         Oracle {
             space,
+            cache_percent,
             model: Model::new(max_pages),
             devices: Vec::new(),
             handles: Vec::new(),
+            ranges: Vec::new(),
+            caches: Vec::new(),
             leaves: Vec::new(),
             log: Log::default(),
             ended: Vec::new(),
             registrations: 0,
+            overlooks: false,
             stats: Stats::default(),
         }
     }
@@ -191,6 +206,20 @@ impl<'s> Oracle<'s> {
                     self.unregister(i);
                 }
             }
+            Op::Cache { device } => self.open_cache(device),
+            Op::CacheAlloc { cache, order } => self.cache_alloc(cache, order),
+            Op::CacheAllocMany { cache, order, n } => self.cache_alloc_many(cache, order, n),
+            Op::CachePut { cache, handle } => self.cache_put(cache, handle),
+            Op::CacheDrain { cache } => self.cache_drain(cache),
+            Op::DropCache { cache } => {
+                if let Some(i) = pick(cache, self.caches.len()) {
+                    self.caches.swap_remove(i);
+                }
+            }
+            Op::AllocRange { device, wanted } => self.alloc_range(device, wanted),
+            Op::RangePage { range, index, get } => self.range_page(range, index, get),
+            Op::IntoFolios { range, take } => self.split_into_folios(range, take),
+            Op::DropRange { range } => self.drop_range(range),
             Op::Report => self.report(),
             Op::Validate => self.validate(),
         }
@@ -206,10 +235,20 @@ impl<'s> Oracle<'s> {
     }
 
     fn put(&mut self, folio: Folio<'s>) {
-        let head = folio.offset().get();
+        self.put_by(folio, drop);
+    }
+
+    fn put_by(&mut self, folio: Folio<'s>, put: impl FnOnce(Folio<'s>)) {
+        let (head, device) = (folio.offset().get(), folio.device());
         let life = *self.life_mut(folio.offset());
         assert_eq!((folio.refs(), folio.maps(), folio.private()), (life.refs, life.maps, life.private));
-        drop(folio);
+        put(folio);
+        self.end(head);
+        self.check_cached(&device);
+    }
+
+    /// A reference of the folio at `head` was put.
+    fn end(&mut self, head: u64) {
         if let Some(life) = self.model.put(head) {
             self.ended.push((life.device, head, life));
         }
@@ -219,18 +258,23 @@ impl<'s> Oracle<'s> {
         let report = self.space.report();
         assert_eq!(report.max_pages, self.model.max_pages);
         assert_eq!(report.devices.len(), self.model.devices.len());
-        let (mut registered, mut live, mut runs) = (0, 0, [0; 19]);
+        let (mut registered, mut live, mut cached, mut runs) = (0, 0, 0, [0; 19]);
         for (device, (&start, room)) in report.devices.iter().zip(&self.model.devices) {
             assert_eq!((device.start, device.nr_pages, device.dying), (start, room.nr_pages, room.dying));
             assert_eq!(device.live_pages, self.model.live_pages(start));
             assert_eq!(device.free_runs, self.model.free_runs(start), "free runs of the device at {start}");
             assert_eq!(device.largest_free_pages(), self.model.largest(start));
+            assert!(device.cached_pages <= device.cache_limit);
+            assert!(device.cache_limit <= device.nr_pages * self.cache_percent / 100, "{device:?}");
             registered += device.nr_pages;
+            cached += device.cached_pages;
             live += device.live_pages;
             runs.iter_mut().zip(device.free_runs).for_each(|(sum, nr)| *sum += nr);
         }
         assert_eq!((report.registered_pages, report.live_pages), (registered, live));
         assert_eq!((report.free_pages, report.free_runs), (registered - live, runs));
+        assert_eq!(report.cached_pages, cached);
+        assert_eq!(self.devices.iter().map(|registered| registered.device.nr_cached_pages()).sum::<u64>(), cached);
         for Registered { device, start, gone, .. } in &self.devices {
             let live = if *gone { 0 } else { self.model.live_pages(*start) };
             assert_eq!((device.nr_live_pages(), device.nr_free_pages()), (live, device.range().nr_pages() - live));
@@ -264,6 +308,9 @@ impl<'s> Oracle<'s> {
         while !self.handles.is_empty() {
             self.drop_handle(0);
         }
+        while !self.ranges.is_empty() {
+            self.drop_range(0);
+        }
         while let Some(last) = self.leaves.len().checked_sub(1) {
             if let Some(folio) = self.take(last) {
                 self.put(folio);
@@ -271,8 +318,12 @@ impl<'s> Oracle<'s> {
             self.leaves.pop();
         }
         self.check_callbacks();
-        assert!(self.model.lives.is_empty(), "every reference was a handle's or a leaf's");
+        assert!(self.model.lives.is_empty(), "every reference was a handle's, a range's or a leaf's");
         self.report();
+        self.validate();
+        // The caches are still there.
+        self.check_conservation();
+        self.log.lock().expect("no test panics with it").clear();
         self.validate();
         for i in 0..self.devices.len() {
             self.unregister(i);
