@@ -153,7 +153,7 @@ impl FreeMap {
     }
 
     /// Runs a claim of `nr_pages` that may give pages up again.
-    fn while_unsure<T>(&self, seat: &Seat, nr_pages: u64, claim: impl FnOnce(&GivenUp) -> T) -> T {
+    pub(crate) fn while_unsure<T>(&self, seat: &Seat, nr_pages: u64, claim: impl FnOnce(&GivenUp) -> T) -> T {
         seat.begin_unsure(nr_pages);
         let given_up = GivenUp::default();
         let claimed = claim(&given_up);
