@@ -16,19 +16,27 @@ pub(super) enum Among {
     Mixed,
 }
 
-/// The words of one block, a bit for each page that is not to be had.
-fn words_of(blocks: &Blocks, block: u64, among: Among) -> [u64; WORDS_PER_BLOCK] {
+/// What a block has for somebody who looks for runs.
+enum Offer {
+    /// Nothing.
+    Taken,
+    /// All of its pages.
+    Free,
+    /// Those whose bits are clear.
+    Words([u64; WORDS_PER_BLOCK]),
+}
+
+fn offer_of(blocks: &Blocks, block: u64, among: Among) -> Offer {
     let seen = blocks.use_of(block);
-    if seen.is_whole_and_free() {
-        return [0; WORDS_PER_BLOCK];
+    if seen.is_taken() {
+        Offer::Taken
+    } else if !seen.goes_by_bits() {
+        Offer::Free
+    } else if among == Among::Mixed && seen.class() != Class::Mixed {
+        if blocks.seems_free(block) { Offer::Free } else { Offer::Taken }
+    } else {
+        Offer::Words(blocks.bits_of(block))
     }
-    if !seen.goes_by_bits() {
-        return [FULL_WORD; WORDS_PER_BLOCK];
-    }
-    if among == Among::Mixed && seen.class() != Class::Mixed && !blocks.seems_free(block) {
-        return [FULL_WORD; WORDS_PER_BLOCK];
-    }
-    blocks.bits_of(block)
 }
 
 /// Calls `each` with every maximal free run of `pages`, in ascending order, until it breaks.
@@ -36,31 +44,65 @@ pub(super) fn for_each_run<B>(
     blocks: &Blocks,
     pages: Range<u64>,
     among: Among,
-    mut each: impl FnMut(Range<u64>) -> ControlFlow<B>,
+    each: impl FnMut(Range<u64>) -> ControlFlow<B>,
 ) -> ControlFlow<B> {
-    let mut start = None;
-    let mut end_at = |start: &mut Option<u64>, end: u64| match start.take() {
-        Some(first) if first < end => each(first..end),
-        _ => ControlFlow::Continue(()),
-    };
+    let mut runs = Runs { pages: pages.clone(), start: None, each };
     for block in block_of(pages.start)..block_of(pages.end + PAGES_PER_BLOCK - 1) {
-        for (at, &word) in words_of(blocks, block, among).iter().enumerate() {
-            let first = (block << BLOCK_SHIFT) + at as u64 * PAGES_PER_WORD;
-            let mut bit = 0;
-            while bit < PAGES_PER_WORD {
-                let rest = word >> bit;
-                let here = (first + bit).clamp(pages.start, pages.end);
-                if rest & 1 == 0 {
-                    start.get_or_insert(here);
-                    bit += u64::from(rest.trailing_zeros());
-                } else {
-                    end_at(&mut start, here)?;
-                    bit += u64::from(rest.trailing_ones());
+        let first = block << BLOCK_SHIFT;
+        match offer_of(blocks, block, among) {
+            Offer::Taken => runs.end_at(first)?,
+            Offer::Free => runs.begin_at(first),
+            Offer::Words(words) => {
+                for (at, &word) in words.iter().enumerate() {
+                    runs.word(first + at as u64 * PAGES_PER_WORD, word)?;
                 }
             }
         }
     }
-    end_at(&mut start, pages.end)
+    runs.end_at(pages.end)
+}
+
+/// The run that is being followed.
+struct Runs<E> {
+    pages: Range<u64>,
+    start: Option<u64>,
+    each: E,
+}
+
+impl<B, E: FnMut(Range<u64>) -> ControlFlow<B>> Runs<E> {
+    fn begin_at(&mut self, page: u64) {
+        self.start.get_or_insert(page.max(self.pages.start));
+    }
+
+    fn end_at(&mut self, page: u64) -> ControlFlow<B> {
+        let end = page.min(self.pages.end);
+        match self.start.take() {
+            Some(start) if start < end => (self.each)(start..end),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
+    /// The pages from `first` on, of which those are taken that have a bit in `word`.
+    fn word(&mut self, first: u64, word: u64) -> ControlFlow<B> {
+        match word {
+            0 => self.begin_at(first),
+            FULL_WORD => self.end_at(first)?,
+            _ => {
+                let mut bit = 0;
+                while bit < PAGES_PER_WORD {
+                    let rest = word >> bit;
+                    if rest & 1 == 0 {
+                        self.begin_at(first + bit);
+                        bit += u64::from(rest.trailing_zeros());
+                    } else {
+                        self.end_at(first + bit)?;
+                        bit += u64::from(rest.trailing_ones());
+                    }
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    }
 }
 
 /// What one look at a word of free bits, or at a whole block, says of the pages around one.

@@ -135,7 +135,7 @@ mod tests {
         assert_eq!((hint.page, hint.has_grown(100), hint.has_grown(128)), (100, false, true));
         assert_eq!(page(hints.pop(64)), Some(1000));
         assert_eq!(hints.pop(64), None);
-        assert_eq!((hints.pop(60), page(hints.pop_alike(60))), (None, Some(300)));
+        assert_eq!((hints.pop(62), page(hints.pop_alike(62))), (None, Some(300)));
     }
 
     #[test]
