@@ -4,17 +4,20 @@
 #![allow(missing_docs, reason = "no part of the public face")]
 #![allow(clippy::new_without_default, reason = "as above")]
 
+use core::mem::ManuallyDrop;
 use core::time::Duration;
 
 use loom::alloc::Track;
 use loom::cell::UnsafeCell;
 
 use crate::class::Class;
-use crate::free_map::{Blocks, ClaimError, FreeBits, FreeMap, Mixing};
+use crate::free_map::{Blocks, ClaimError, Claimer, FreeBits, FreeMap, GivenUp, Mixing};
 use crate::geometry::{BLOCK_SHIFT, PAGES_PER_BLOCK, block_of};
+use crate::live::{Bell, Door};
 use crate::page::State;
+use crate::seat::{Seating, Seats};
 use crate::section_map::{Place, SectionMap};
-use crate::sparse::{Layout, SparseArray, Zeroed};
+use crate::sparse::{Layout, NoMemory, SparseArray, Zeroed};
 use crate::words::{Offset, OffsetRange, Order};
 
 /// A [`SparseArray`] whose elements are witnesses. [publish]
@@ -116,10 +119,6 @@ impl Page {
         self.0.put()
     }
 
-    pub fn retire(&self) {
-        self.0.retire();
-    }
-
     pub fn map(&self) {
         self.0.map();
     }
@@ -159,19 +158,95 @@ impl Bits {
     }
 
     pub fn claim(&self, order: u8) -> Tried {
-        self.0.claim(self::order(order)).into()
+        self.0.claim(self::order(order), &GivenUp::default()).into()
+    }
+
+    /// Of pages, not of runs of an order.
+    pub fn claim_span(&self, start: u64, nr_pages: u64) -> bool {
+        self.0.claim_span(start, nr_pages, &GivenUp::default())
     }
 
     pub fn release(&self, page: u64, order: u8) {
-        self.0.release(page, self::order(order));
+        self.0.release_span(page, self::order(order).nr_pages());
     }
 }
 
-/// The free map of a device at offset 0 of a space, and the readers' words. [claim], [verify], [class]
+/// How many seats of its own a model has beside the shared one.
+pub const NR_SEATS: usize = 3;
+
+/// Pages of which each seat keeps two, and two as one run.
+const CACHED_PAGES: u64 = 4 * NR_SEATS as u64;
+
+fn seats(cached_pages: u64) -> Seats {
+    crate::sync::prepare_barriers();
+    let seats = Seats::new(Seating { cores: 1, cached_pages });
+    // Here, and not when a thread first comes: that would say nothing of the threads' order.
+    (0..NR_SEATS).for_each(|number| _ = seats.seat(number));
+    seats
+}
+
+/// What seats keep, by themselves. [stash], [steal]
+pub struct Stash(Seats);
+
+/// A look at a stash, to be followed by [`heavy_barrier`].
+pub struct Oldest(crate::seat::Oldest);
+
+/// The side that is taken all the time.
+pub fn light_barrier() {
+    crate::sync::light_barrier();
+}
+
+/// The rare side.
+pub fn heavy_barrier() {
+    crate::sync::heavy_barrier();
+}
+
+impl Stash {
+    /// Room for two runs of order 0 and one of order 1.
+    pub fn new() -> Stash {
+        Stash(seats(CACHED_PAGES))
+    }
+
+    fn stash(&self) -> &crate::seat::Stash {
+        self.0.seat(0).stash()
+    }
+
+    pub fn push(&self, order: u8, page: u64) -> bool {
+        self.stash().push(self::order(order), page)
+    }
+
+    pub fn pop(&self, order: u8) -> Option<u64> {
+        self.stash().pop(self::order(order))
+    }
+
+    pub fn oldest(&self, order: u8) -> Option<Oldest> {
+        self.stash().oldest(self::order(order)).map(Oldest)
+    }
+
+    pub fn steal(&self, order: u8, oldest: &Oldest) -> Option<u64> {
+        self.stash().steal(self::order(order), oldest.0)
+    }
+
+    pub fn pages(&self) -> u64 {
+        self.stash().pages()
+    }
+}
+
+/// The free map of a device at offset 0 of a space, its seats, and the readers' words. [claim], [seal], [verify], [class]
+///
+/// What it does by itself, it does from the seat that all threads share.
 pub struct Map {
     blocks: Blocks,
     map: FreeMap,
     sections: SectionMap,
+    seats: Seats,
+}
+
+/// A [`Map`] and the seat from which one thread at a time uses it.
+#[derive(Clone, Copy)]
+pub struct Seat<'a> {
+    map: &'a Map,
+    seat: &'a crate::seat::Seat,
 }
 
 /// Why nothing was claimed.
@@ -193,13 +268,24 @@ pub enum Names {
 pub const DEVICE: u32 = 1;
 
 impl Map {
+    /// A map whose seats keep nothing.
     pub fn new(nr_pages: u64) -> Map {
+        Map::caching(nr_pages, 0)
+    }
+
+    /// A map whose seats keep two pages each, and a run of two.
+    pub fn with_stashes(nr_pages: u64) -> Map {
+        Map::caching(nr_pages, CACHED_PAGES)
+    }
+
+    fn caching(nr_pages: u64, cached_pages: u64) -> Map {
         let range = OffsetRange::new(Offset::from_low_bits(0), nr_pages).expect("a small range");
         let (map, nr_blocks) = (FreeMap::new(range), nr_pages.div_ceil(PAGES_PER_BLOCK));
+        crate::sync::prepare_barriers();
         let blocks = Blocks::new(nr_blocks).expect("a table of chunks");
         map.begin(&blocks).expect("memory");
         let sections = SectionMap::new(nr_blocks * PAGES_PER_BLOCK, false).expect("a table of chunks");
-        Map { blocks, map, sections }
+        Map { blocks, map, sections, seats: seats(cached_pages) }
     }
 
     /// Gives every block its memory, so that a model need not explore how it gets there (see [publish]). The blocks'
@@ -219,28 +305,38 @@ impl Map {
         }
     }
 
+    /// The seat of that number, below [`NR_SEATS`]; one thread's at a time.
+    pub fn seat(&self, number: usize) -> Seat<'_> {
+        Seat { map: self, seat: self.seats.seat(number) }
+    }
+
+    pub fn shared(&self) -> Seat<'_> {
+        Seat { map: self, seat: self.seats.shared() }
+    }
+
     pub fn claim(&self, order: u8) -> Result<u64, Refused> {
-        self.map.claim(&self.blocks, self::order(order)).map_err(refused)
+        self.shared().claim(order)
     }
 
-    /// Only the search that may fail for good, without the hints before it.
     pub fn claim_exactly(&self, order: u8) -> Result<u64, Refused> {
-        self.map.search_exactly(&self.blocks, self::order(order)).map_err(refused)
+        self.shared().claim_exactly(order)
     }
 
-    /// One try in `block`, whatever the searches would prefer.
     pub fn claim_in(&self, block: u64, order: u8) -> Tried {
-        let order = self::order(order);
-        let tried = if order.is_whole_block() {
-            self.blocks.claim_whole(block, order)
-        } else {
-            self.blocks.claim_in(block, order, Mixing::Allowed)
-        };
-        tried.expect("memory").into()
+        self.shared().claim_in(block, order)
     }
 
     pub fn release(&self, page: u64, order: u8) {
-        self.map.release(&self.blocks, page, self::order(order));
+        self.shared().release(page, order);
+    }
+
+    /// What ends a device does with all stashes.
+    pub fn drain_all(&self) {
+        self.map.drain_all(self.shared().claimer());
+    }
+
+    pub fn cached_pages(&self) -> u64 {
+        self.seats.cached_pages()
     }
 
     /// What `Device::alloc` does between its claim and the folio's life.
@@ -261,7 +357,6 @@ impl Map {
     pub fn end(&self, page: u64, order: u8) {
         let record = self.sections.at(place(page, order)).expect("published");
         assert!(record.put(), "the model holds the only reference");
-        record.retire();
     }
 
     /// What readers are told of the block of `page`: its class and its device.
@@ -282,6 +377,91 @@ impl Map {
     }
 }
 
+impl Seat<'_> {
+    fn claimer(&self) -> Claimer<'_> {
+        Claimer { blocks: &self.map.blocks, seats: &self.map.seats, seat: self.seat }
+    }
+
+    pub fn claim(&self, order: u8) -> Result<u64, Refused> {
+        self.map.map.claim(self.claimer(), self::order(order)).map_err(refused)
+    }
+
+    /// Only the search that may fail for good, without the hints before it.
+    pub fn claim_exactly(&self, order: u8) -> Result<u64, Refused> {
+        self.map.map.search_exactly(self.claimer(), self::order(order)).map_err(refused)
+    }
+
+    /// One try in `block`, whatever the searches would prefer.
+    pub fn claim_in(&self, block: u64, order: u8) -> Tried {
+        self.claim_in_as(block, order, Mixing::Allowed)
+    }
+
+    /// The same for a block that must serve the order alone.
+    pub fn claim_unmixed(&self, block: u64, order: u8) -> Tried {
+        self.claim_in_as(block, order, Mixing::Refused)
+    }
+
+    fn claim_in_as(&self, block: u64, order: u8, mixing: Mixing) -> Tried {
+        let (blocks, order) = (&self.map.blocks, self::order(order));
+        self.try_once(order.nr_pages(), |given_up| {
+            if order.is_whole_block() {
+                blocks.claim_whole(block, order, given_up)
+            } else {
+                blocks.claim_in(block, order, mixing, given_up)
+            }
+        })
+        .into()
+    }
+
+    /// The pages from `start` of `block` on, for folios of any orders.
+    pub fn claim_span(&self, block: u64, start: u64, nr_pages: u64) -> bool {
+        self.try_once(nr_pages, |given_up| self.map.blocks.claim_span_in(block, start, nr_pages, given_up))
+    }
+
+    fn try_once<T>(&self, nr_pages: u64, claim: impl FnOnce(&GivenUp) -> Result<T, NoMemory>) -> T {
+        self.map.map.while_unsure(self.seat, nr_pages, claim).expect("memory")
+    }
+
+    /// Gives `block`, if it is empty, to another order below a block's.
+    pub fn empty_for(&self, block: u64, order: u8) -> bool {
+        self.map.blocks.empty_for(block, self::order(order)).expect("memory")
+    }
+
+    pub fn release(&self, page: u64, order: u8) {
+        self.map.map.release(&self.map.blocks, self.seat, page, self::order(order));
+    }
+
+    /// Gives back what `claim_span` took.
+    pub fn release_span(&self, block: u64, start: u64, nr_pages: u64) {
+        self.map.blocks.release_span((block << BLOCK_SHIFT) + start, nr_pages);
+        self.map.map.note_released(nr_pages);
+    }
+
+    /// As the end of a folio does: into the stash, or into the map.
+    pub fn give_back(&self, page: u64, order: u8) {
+        if self.seat.stash().push(self::order(order), page) {
+            self.map.map.note_released(self::order(order).nr_pages());
+        } else {
+            self.release(page, order);
+        }
+    }
+
+    /// As `Device::alloc` begins: from the stash.
+    pub fn pop(&self, order: u8) -> Option<u64> {
+        self.seat.stash().pop(self::order(order))
+    }
+
+    /// As `Device::alloc` does: from the stash, or from the map.
+    pub fn alloc(&self, order: u8) -> Result<u64, Refused> {
+        self.pop(order).map_or_else(|| self.claim(order), Ok)
+    }
+
+    /// As a cache that is dropped: all that the stash keeps goes to the map.
+    pub fn drain(&self) {
+        self.map.map.drain_seat(self.claimer());
+    }
+}
+
 fn order(order: u8) -> Order {
     Order::new(order).expect("an order of the model")
 }
@@ -298,40 +478,69 @@ fn refused(error: ClaimError) -> Refused {
     }
 }
 
-/// A device's count of pages in use, in copies. [drain]
-pub struct Live(crate::live::Live);
+/// A device's count of pages in use, its doors, and the space's bell. [drain]
+pub struct Live {
+    entrance: Door,
+    exit: Door,
+    /// Not there any more after `end_seats`.
+    seats: ManuallyDrop<Box<Seats>>,
+    bell: Bell,
+}
 
 impl Live {
-    pub fn new(nr_copies: usize) -> Live {
-        Live(crate::live::Live::new(nr_copies))
+    pub fn new() -> Live {
+        let seats = ManuallyDrop::new(Box::new(seats(0)));
+        Live { entrance: Door::open(), exit: Door::open(), seats, bell: Bell::new() }
+    }
+
+    fn live(&self) -> crate::live::Live<'_> {
+        crate::live::Live { entrance: &self.entrance, exit: &self.exit, seats: &self.seats, bell: &self.bell }
+    }
+
+    /// The seat of that number, one thread's at a time, or the one that is shared.
+    fn seat(&self, number: Option<usize>) -> &crate::seat::Seat {
+        number.map_or(self.seats.shared(), |number| self.seats.seat(number))
     }
 
     /// Whether the pages were let in.
-    pub fn enter_at(&self, slot: usize, nr_pages: u64) -> bool {
-        self.0.enter_at(slot, nr_pages).is_ok()
+    pub fn enter(&self, seat: Option<usize>, nr_pages: u64) -> bool {
+        self.entrance.enter(&self.bell, self.seat(seat), nr_pages).is_ok()
     }
 
-    /// Lets pages go, by whichever of the two ways is right.
-    pub fn exit_at(&self, slot: usize, nr_pages: u64) {
-        if !self.0.exit_at(slot, nr_pages) {
-            self.0.exit_closed(nr_pages);
-        }
+    pub fn exit(&self, seat: Option<usize>, nr_pages: u64) {
+        self.exit.exit(&self.bell, self.seat(seat), nr_pages);
     }
 
-    pub fn close(&self) -> bool {
-        self.0.close()
+    pub fn close(&self) {
+        self.live().close();
     }
 
-    pub fn is_closed(&self) -> bool {
-        self.0.is_closed()
+    pub fn reopen(&self) {
+        self.live().reopen();
+    }
+
+    pub fn pages(&self) -> u64 {
+        self.live().pages()
     }
 
     pub fn is_drained(&self) -> bool {
-        self.0.is_drained()
+        self.live().is_drained()
     }
 
-    /// Waits until a closed count is empty.
+    /// Frees the seats, as whoever drained may. Once; and nobody may use them after that, which loom checks by their
+    /// atomics.
+    ///
+    /// # Safety
+    ///
+    /// The device is drained.
+    pub unsafe fn end_seats(&self) {
+        let seats: *const Seats = &**self.seats;
+        // SAFETY: It came from a box, which nobody else frees. In a model that is right nobody uses it any more.
+        drop(unsafe { Box::from_raw(seats.cast_mut()) });
+    }
+
+    /// Waits until a closed device is empty.
     pub fn drain(&self) {
-        self.0.drain(Duration::MAX).expect("there is no end of time in a model");
+        self.live().drain(Duration::MAX).expect("there is no end of time in a model");
     }
 }

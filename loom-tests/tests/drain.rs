@@ -1,13 +1,13 @@
-//! Edge [drain]: `Live::exit` of each user -> `Live::drain`: every use of the device, before it is taken away.
+//! Edge [drain]: `Seat::count` of each user -> `Live::drain`: every use of the device, before it is taken away. And after
+//! its last page has left, nobody touches a seat of it: only the doors and the bell stay.
 //!
-//! Shape: one or two come in, use it and leave, by one copy of the count or another; one closes and drains.
-//! Cost: 101 executions unbounded; 28 to 1,855 at bound 2, up to 14,012 at bound 3.
-//! Teeth: fails with the Release of `exit` or `close` or the Acquire of `is_closed` taken away, with the Acquire of both
-//! `close` and `sum` (either alone is enough where who drains has closed), without the wake-up, and without the gate. The
-//! Release of `exit_closed` has none: the gate's lock gives the same.
+//! Shape: one or two come in, use it and leave, by one seat or another; one closes and drains, takes the device away and
+//! frees the seats. Whoever comes in has a handle, which keeps the seats; whoever only leaves has none.
+//! Cost: COST
+//! Teeth: TEETH
 
 use farpage::model::Live;
-use farpage_loom_tests::{Witness, bounded, unbounded};
+use farpage_loom_tests::{Witness, bounded, bounded_less, unbounded};
 use loom::{sync::Arc, thread};
 
 struct Shared {
@@ -17,13 +17,19 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(nr_copies: usize) -> Arc<Shared> {
-        Arc::new(Shared { live: Live::new(nr_copies), device: Witness::new(1) })
+    fn new() -> Arc<Shared> {
+        Arc::new(Shared { live: Live::new(), device: Witness::new(1) })
     }
 
-    fn use_and_exit(&self, slot: usize) {
+    fn use_and_exit(&self, seat: Option<usize>) {
         assert_eq!(self.device.read(), 1);
-        self.live.exit_at(slot, 1);
+        self.live.exit(seat, 1);
+    }
+
+    fn enter_and_exit(&self, enter: Option<usize>, exit: Option<usize>) {
+        if self.live.enter(enter, 1) {
+            self.use_and_exit(exit);
+        }
     }
 
     fn kill_and_drain(&self) {
@@ -31,91 +37,149 @@ impl Shared {
         self.live.drain();
         self.device.write(0);
     }
+
+    /// Nobody has a handle any more.
+    fn free_seats(&self) {
+        // SAFETY: The device is drained.
+        unsafe { self.live.end_seats() };
+    }
 }
 
 /// Either refused, or waited for.
+fn enter_against_close(name: &str, seat: Option<usize>) {
+    unbounded(name, move || {
+        let shared = Shared::new();
+        let other = shared.clone();
+        let user = thread::spawn(move || other.enter_and_exit(seat, seat));
+        shared.kill_and_drain();
+        user.join().unwrap();
+        shared.free_seats();
+    });
+}
+
 #[test]
 fn who_comes_in_while_it_closes_is_waited_for() {
-    unbounded("drain: enter against close", || {
-        let shared = Shared::new(1);
-        let other = shared.clone();
-        let user = thread::spawn(move || {
-            if other.live.enter_at(0, 1) {
-                other.use_and_exit(0);
-            }
-        });
-        shared.kill_and_drain();
-        user.join().unwrap();
-        assert!(!shared.live.enter_at(0, 1));
-    });
+    enter_against_close("drain: enter against close", Some(0));
 }
 
-/// In by one copy of the count and out by another, which closes before or after.
 #[test]
-fn who_leaves_by_another_copy_is_waited_for() {
-    bounded("drain: two copies", || {
-        let shared = Shared::new(2);
+fn who_comes_in_by_the_shared_seat_is_waited_for() {
+    enter_against_close("drain: enter against close, shared", None);
+}
+
+/// In by one seat and out by another, of which the drainer reads either first: the counts are seen at different moments.
+fn in_by_one_and_out_by_another(name: &str, enter: usize, exit: usize) {
+    bounded(name, move || {
+        let shared = Shared::new();
         let other = shared.clone();
-        let user = thread::spawn(move || {
-            if other.live.enter_at(1, 1) {
-                other.use_and_exit(0);
-            }
-        });
+        let user = thread::spawn(move || other.enter_and_exit(Some(enter), Some(exit)));
         shared.kill_and_drain();
         user.join().unwrap();
+        shared.free_seats();
     });
 }
 
-/// Nobody's wake-up is lost: loom calls that a deadlock.
+#[test]
+fn who_leaves_by_an_earlier_seat_is_waited_for() {
+    in_by_one_and_out_by_another("drain: in by 1, out by 0", 1, 0);
+}
+
+#[test]
+fn who_leaves_by_a_later_seat_is_waited_for() {
+    in_by_one_and_out_by_another("drain: in by 0, out by 1", 0, 1);
+}
+
+/// Two in, of which one passes the other's page out: no seat's count is its own.
+#[test]
+fn two_that_leave_by_each_others_seats_are_waited_for() {
+    bounded_less(1, "drain: crossed seats", || {
+        let shared = Shared::new();
+        assert!(shared.live.enter(Some(0), 1));
+        let users = [(0, 1), (1, 2)].map(|(exit, enter)| {
+            let shared = shared.clone();
+            thread::spawn(move || {
+                if exit == 0 {
+                    shared.use_and_exit(Some(exit));
+                } else {
+                    shared.enter_and_exit(Some(enter), Some(exit));
+                }
+            })
+        });
+        shared.kill_and_drain();
+        users.into_iter().for_each(|user| user.join().unwrap());
+        shared.free_seats();
+    });
+}
+
+/// Nobody's wake-up is lost: loom calls that a deadlock. And nobody who leaves touches a seat of a device that is gone.
 #[test]
 fn the_last_of_two_wakes_who_waits() {
     bounded("drain: two leave", || {
-        let shared = Shared::new(2);
-        assert!(shared.live.enter_at(0, 2));
-        let users = [0, 1].map(|slot| {
+        let shared = Shared::new();
+        assert!(shared.live.enter(None, 2));
+        let users = [0, 1].map(|seat| {
             let shared = shared.clone();
-            thread::spawn(move || shared.use_and_exit(slot))
+            thread::spawn(move || shared.use_and_exit(Some(seat)))
         });
         shared.kill_and_drain();
+        shared.free_seats();
         users.into_iter().for_each(|user| user.join().unwrap());
     });
 }
 
-/// One thread kills, another sees that and drains.
+/// The same by the seat that threads share.
 #[test]
-fn who_sees_it_closed_may_drain_it() {
-    bounded("drain: another kills", || {
-        let shared = Shared::new(2);
-        let user = shared.clone();
-        let user = thread::spawn(move || {
-            if user.live.enter_at(0, 1) {
-                user.use_and_exit(1);
-            }
+fn the_last_of_two_that_share_a_seat_wakes_who_waits() {
+    bounded("drain: two leave, shared", || {
+        let shared = Shared::new();
+        assert!(shared.live.enter(Some(0), 2));
+        let users = [(); 2].map(|()| {
+            let shared = shared.clone();
+            thread::spawn(move || shared.use_and_exit(None))
         });
-        let killer = shared.clone();
-        let killer = thread::spawn(move || killer.live.close());
-        if shared.live.is_closed() {
-            shared.live.drain();
-            shared.device.write(0);
-        }
-        user.join().unwrap();
-        assert!(killer.join().unwrap());
+        shared.kill_and_drain();
+        shared.free_seats();
+        users.into_iter().for_each(|user| user.join().unwrap());
     });
 }
 
 /// What `Entry::retire` asks instead of waiting.
 #[test]
 fn who_finds_it_drained_is_alone() {
-    bounded("drain: is_drained", || {
-        let shared = Shared::new(2);
-        assert!(shared.live.enter_at(0, 1));
+    unbounded("drain: is_drained", || {
+        let shared = Shared::new();
+        assert!(shared.live.enter(Some(0), 1));
         let other = shared.clone();
-        let user = thread::spawn(move || other.use_and_exit(1));
+        let user = thread::spawn(move || other.use_and_exit(Some(1)));
         shared.live.close();
-        if shared.live.is_drained() {
+        let is_drained = shared.live.is_drained();
+        if is_drained {
             shared.device.write(0);
+            shared.free_seats();
         }
         user.join().unwrap();
-        assert!(shared.live.is_drained());
+        if !is_drained {
+            assert!(shared.live.is_drained());
+            shared.free_seats();
+        }
+    });
+}
+
+/// An unregistration that is refused opens the doors again: whoever came meanwhile is in, or was turned away and is not
+/// counted; and nobody is lost to the next one.
+#[test]
+fn a_door_that_opens_again_has_lost_nobody() {
+    bounded("drain: reopened", || {
+        let shared = Shared::new();
+        assert!(shared.live.enter(Some(0), 1));
+        let other = shared.clone();
+        let user = thread::spawn(move || other.enter_and_exit(Some(1), Some(1)));
+        shared.live.close();
+        assert!(!shared.live.is_drained(), "one is in");
+        shared.live.reopen();
+        shared.live.exit(Some(2), 1);
+        shared.kill_and_drain();
+        user.join().unwrap();
+        shared.free_seats();
     });
 }

@@ -1,7 +1,7 @@
 //! Edge [init]: `Page::init` -> `Page::state`, `Page::try_get`: the fields of a new life, and whatever its first owner
 //! did before.
 //!
-//! Shape: one initialises (the last also puts and retires), one looks or tries to get.
+//! Shape: one initialises (the last also puts), one looks or tries to get.
 //! Cost: 11, 11 and about 140 executions, unbounded.
 //! Teeth: fails with the Release of `init` or the Acquire of `state` or `try_get` made Relaxed, and when `try_get` does
 //! not compare the generation.
@@ -17,7 +17,6 @@ fn page_about_to_live_again() -> (Page, u64) {
         page.init(0);
         page.set_private(7);
         assert!(page.put());
-        page.retire();
     }
     (page, twin.init(1).generation)
 }
@@ -75,14 +74,12 @@ fn a_reader_with_the_old_generation_never_gets_the_new_life() {
         let owner = page.clone();
         let owner = thread::spawn(move || {
             if owner.put() {
-                owner.retire();
                 owner.init(1);
             }
         });
         if let Some(state) = page.try_get(old.generation) {
             assert_eq!((state.generation, state.order), (old.generation, 0));
             if page.put() {
-                page.retire();
                 page.init(1);
             }
         }

@@ -35,7 +35,6 @@ impl Folio {
         if self.page().put() {
             self.witness.write(9);
             self.frees.fetch_add(1, Relaxed);
-            self.page().retire();
         }
     }
 

@@ -73,7 +73,6 @@ fn of_two_takes_of_copies_one_wins() {
             if won {
                 witness.write(1);
                 assert!(page.put(), "the only reference");
-                page.retire();
             }
             won
         };

@@ -35,7 +35,10 @@ pub(crate) fn end_folio_at(space: &Space, place: Place, private: u64, entry: &En
 /// When a callback panics, the others run all the same, and the first panic goes on in the end.
 pub(crate) fn end_span(space: &Space, places: impl Iterator<Item = Place> + Clone) {
     // All misses at once, and not each after the exchange before it.
-    places.clone().for_each(|place| space.sections().prefetch(place));
+    for place in places.clone() {
+        space.sections().prefetch(place);
+        space.blocks().prefetch(place.head.get());
+    }
     let mut places = places.peekable();
     let Some((entry, door)) = places.peek().and_then(|place| space.devices().entry_at(space.sections(), place.head))
     else {

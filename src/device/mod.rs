@@ -200,7 +200,10 @@ impl<'s> Device<'s> {
     /// window was asked for; [`AllocError::BadRange`] and [`AllocError::OutsideWindow`] for requests that no state of the
     /// device could meet.
     pub fn alloc_range(&self, request: RangeRequest) -> Result<RangeHandle<'s>, AllocError> {
-        let span = request.in_device(self.range()).map_err(|error| self.dying_or(error))?;
+        let sections = self.space.sections();
+        let place = |(page, order)| Place { head: Offset::from_low_bits(page), order };
+        let soon = |pages| folios_of(pages).map(place).for_each(|place| sections.prefetch(place));
+        let span = request.in_device(self.range(), &soon).map_err(|error| self.dying_or(error))?;
         let seat = self.entry.seats().of_this_thread();
         if let Some(order) = request.as_small_order() {
             match self.alloc_at(seat, order) {
@@ -223,7 +226,6 @@ impl<'s> Device<'s> {
     /// Makes folios of pages that were claimed as a span.
     fn begin_span(&self, seat: &Seat, pages: Range<u64>) -> Result<RangeHandle<'s>, AllocError> {
         for (page, order) in folios_of(pages.clone()) {
-            self.space.sections().prefetch(Place { head: Offset::from_low_bits(page), order });
             if let Err(error) = self.entry.prepare(self.space, page, order) {
                 self.entry.map().release_span(self.entry.claimer(self.space, seat), pages);
                 return Err(error.into());

@@ -82,8 +82,13 @@ impl RangeRequest {
         self
     }
 
-    /// The request as one of a device with these pages, or what is wrong with it.
-    pub(super) fn in_device(&self, range: OffsetRange) -> Result<Span, AllocError> {
+    /// The request as one of a device with these pages, or what is wrong with it. `soon` is told which pages will be
+    /// claimed.
+    pub(super) fn in_device<'a>(
+        &self,
+        range: OffsetRange,
+        soon: &'a dyn Fn(Range<u64>),
+    ) -> Result<Span<'a>, AllocError> {
         let start = range.start().get();
         let device = start..start + range.nr_pages();
         if self.nr_pages == 0 || !self.align.is_power_of_two() {
@@ -104,7 +109,7 @@ impl RangeRequest {
                 within
             }
         };
-        Ok(Span { nr_pages: self.nr_pages, align: self.align, window, place: self.placement })
+        Ok(Span { nr_pages: self.nr_pages, align: self.align, window, place: self.placement, soon })
     }
 
     /// The order of which one folio is all that is asked for, wherever it is, if that is a small one.

@@ -43,7 +43,7 @@ pub(super) fn divide(space: &Space, entry: &Entry, place: Place, at: u64) -> Res
     let private = record.private();
     record.freeze_sole().map_err(|state| NotDivided::Busy { refs: state.count(), maps: state.maps() })?;
     // Nobody reaches the folio any more until its parts live.
-    space.blocks().divide(place, parts());
+    space.blocks().divide(place.order, parts().map(|part| (part.head.get(), part.order)));
     for part in parts() {
         entry.publish(space, part);
         if let Some(record) = sections.at(part) {

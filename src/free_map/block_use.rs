@@ -177,7 +177,7 @@ impl BlockUse {
             return self;
         }
         let changes = u64::from(old.changes.wrapping_add(1)) & CHANGES;
-        let rest = self.0 & !(CHANGES << CHANGES_SHIFT | (1 << Class::BITS) - 1);
+        let rest = self.0 & !((CHANGES << CHANGES_SHIFT) | ((1 << Class::BITS) - 1));
         BlockUse(rest | u64::from(class.to_bits()) | changes << CHANGES_SHIFT)
     }
 }

@@ -21,8 +21,8 @@ const REACH: u64 = 16 * PAGES_PER_BLOCK;
 const HINTS_AT_MOST: usize = 16;
 
 /// What is asked for: so many pages in one run, and where.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Span {
+#[derive(Clone)]
+pub(crate) struct Span<'a> {
     pub(crate) nr_pages: u64,
     /// A power of two.
     pub(crate) align: u64,
@@ -30,6 +30,8 @@ pub(crate) struct Span {
     pub(crate) window: Range<u64>,
     /// Whether the highest place is wanted, or any.
     pub(crate) place: Placement,
+    /// Told which pages are about to be claimed, so that what else belongs to them can be on its way.
+    pub(crate) soon: &'a dyn Fn(Range<u64>),
 }
 
 /// Which of several places is wanted.
@@ -74,7 +76,7 @@ enum Part {
     Blocks(u64, Order),
 }
 
-impl Span {
+impl Span<'_> {
     /// Where in the free run `run` it would lie.
     fn fit(&self, run: &Range<u64>) -> Option<u64> {
         let (from, to) = (run.start.max(self.window.start), run.end.min(self.window.end));
@@ -99,7 +101,7 @@ impl FreeMap {
     }
 
     /// Takes a run of pages and returns its first. Lock-free; exact as [`FreeMap::claim`].
-    pub(crate) fn claim_span(&self, claimer: Claimer<'_>, span: &Span) -> Result<u64, ClaimError> {
+    pub(crate) fn claim_span(&self, claimer: Claimer<'_>, span: &Span<'_>) -> Result<u64, ClaimError> {
         self.claim_request(claimer, span)
     }
 
@@ -141,18 +143,18 @@ impl FreeMap {
         &self,
         claimer: Claimer<'_>,
         hints: &SpanHints,
-        span: &Span,
+        span: &Span<'_>,
         given_up: &GivenUp,
     ) -> Result<Option<u64>, NoMemory> {
         let nr_pages = span.nr_pages;
         for _ in 0..HINTS_AT_MOST {
             let Some(hint) = hints.pop(nr_pages) else { break };
-            if let Some(start) = self.claim_hinted(claimer, hints, hint, nr_pages, given_up)? {
+            if let Some(start) = self.claim_hinted(claimer, hints, hint, span, given_up)? {
                 return Ok(Some(start));
             }
         }
         if let Some(hint) = hints.pop_alike(nr_pages) {
-            if let Some(start) = self.claim_hinted(claimer, hints, hint, nr_pages, given_up)? {
+            if let Some(start) = self.claim_hinted(claimer, hints, hint, span, given_up)? {
                 return Ok(Some(start));
             }
         }
@@ -166,7 +168,7 @@ impl FreeMap {
                     return ControlFlow::Continue(());
                 }
                 hints.set_cursor((run.start + nr_pages).min(run.end));
-                found = self.claim_seen(claimer, hints, run, nr_pages, given_up);
+                found = self.claim_seen(claimer, hints, run, span, given_up);
                 if matches!(found, Ok(None)) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             });
             if !matches!(found, Ok(None)) {
@@ -184,13 +186,13 @@ impl FreeMap {
         start_of_run(claimer.blocks, span.start, first)..end_of_run(claimer.blocks, span.end, end)
     }
 
-    /// Takes `nr_pages` of the run that `hint` names, if it has them and is not a longer one by now.
+    /// Takes the pages of `span` from the run that `hint` names, if it has them and is not a longer one by now.
     fn claim_hinted(
         &self,
         claimer: Claimer<'_>,
         hints: &SpanHints,
         hint: SpanHint,
-        nr_pages: u64,
+        span: &Span<'_>,
         given_up: &GivenUp,
     ) -> Result<Option<u64>, NoMemory> {
         let run = self.run_around(claimer, hint.page..hint.page);
@@ -198,23 +200,24 @@ impl FreeMap {
         if hint.has_grown(seen) {
             return Ok(None);
         }
-        if seen < nr_pages {
+        if seen < span.nr_pages {
             hints.push(hint.page, seen);
             return Ok(None);
         }
-        self.claim_seen(claimer, hints, run, nr_pages, given_up)
+        self.claim_seen(claimer, hints, run, span, given_up)
     }
 
-    /// Takes `nr_pages` at the beginning of `run`, which has them, and remembers what is left of it.
+    /// Takes the pages of `span` at the beginning of `run`, which has them, and remembers what is left of it.
     fn claim_seen(
         &self,
         claimer: Claimer<'_>,
         hints: &SpanHints,
         run: Range<u64>,
-        nr_pages: u64,
+        span: &Span<'_>,
         given_up: &GivenUp,
     ) -> Result<Option<u64>, NoMemory> {
-        let end = run.start + nr_pages;
+        let end = run.start + span.nr_pages;
+        (span.soon)(run.start..end);
         let claimed = self.claim_span_at(claimer, run.start..end, given_up)?;
         if claimed {
             hints.push(end, run.end - end);
@@ -223,7 +226,7 @@ impl FreeMap {
     }
 }
 
-impl Request for Span {
+impl Request for Span<'_> {
     fn nr_pages(&self) -> u64 {
         self.nr_pages
     }

@@ -81,7 +81,7 @@ impl Seat {
         let make = || {
             // 0, 1/2, 1/4, 3/4, 1/8, ..: the more seats, the closer.
             let part = (self.number as u32).reverse_bits();
-            let offset = (u128::from(pages.end - pages.start) * u128::from(part) >> 32) as u64;
+            let offset = ((u128::from(pages.end - pages.start) * u128::from(part)) >> 32) as u64;
             let mut one = Vec::new();
             one.try_reserve_exact(1).ok()?;
             one.push(SpanHints::new(pages.start + offset));

@@ -21,5 +21,4 @@ mod barrier;
 #[cfg(not(all(loom, feature = "loom")))]
 mod slots;
 
-#[allow(unused_imports, reason = "the barriers' first user comes next")]
 pub(crate) use imp::*;

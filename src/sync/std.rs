@@ -1,4 +1,4 @@
-//! Atomics and locks of the standard library and of parking_lot.
+//! Atomics and locks of the standard library and of `parking_lot`.
 #![forbid(unsafe_code)]
 
 use core::time::Duration;
