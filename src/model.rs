@@ -99,7 +99,7 @@ impl Page {
     }
 
     pub fn init(&self, order: u8) -> Life {
-        self.0.init(self::order(order)).into()
+        self.0.init(self::order(order), 0).into()
     }
 
     pub fn state(&self) -> Life {
@@ -350,7 +350,7 @@ impl Map {
 
     /// Brings the folio at `page` to life; after `publish`.
     pub fn init(&self, page: u64, order: u8) -> Life {
-        self.sections.at(place(page, order)).expect("published").init(self::order(order)).into()
+        self.sections.at(place(page, order)).expect("published").init(self::order(order), 0).into()
     }
 
     /// Ends it, the last reference and all; before `release`.
@@ -379,7 +379,7 @@ impl Map {
 
 impl Seat<'_> {
     fn claimer(&self) -> Claimer<'_> {
-        Claimer { blocks: &self.map.blocks, seats: &self.map.seats, seat: self.seat }
+        Claimer { blocks: &self.map.blocks, seats: &self.map.seats, seat: self.seat, unsure: 0 }
     }
 
     pub fn claim(&self, order: u8) -> Result<u64, Refused> {
@@ -388,7 +388,7 @@ impl Seat<'_> {
 
     /// Only the search that may fail for good, without the hints before it.
     pub fn claim_exactly(&self, order: u8) -> Result<u64, Refused> {
-        self.map.map.search_exactly(self.claimer(), self::order(order)).map_err(refused)
+        self.map.map.search_exactly(self.claimer(), &self::order(order)).map_err(refused)
     }
 
     /// One try in `block`, whatever the searches would prefer.
@@ -424,7 +424,7 @@ impl Seat<'_> {
 
     /// Gives `block`, if it is empty, to another order below a block's.
     pub fn empty_for(&self, block: u64, order: u8) -> bool {
-        self.map.blocks.empty_for(block, self::order(order)).expect("memory")
+        self.map.blocks.adopt(block, self::order(order)).expect("memory")
     }
 
     pub fn release(&self, page: u64, order: u8) {
@@ -473,7 +473,9 @@ fn place(page: u64, order: u8) -> Place {
 fn refused(error: ClaimError) -> Refused {
     match error {
         ClaimError::Exhausted { free } => Refused::Exhausted { free },
-        ClaimError::Fragmented { free, largest } => Refused::Fragmented { free, largest },
+        ClaimError::Contended { free, largest } | ClaimError::Fragmented { free, largest } => {
+            Refused::Fragmented { free, largest }
+        }
         ClaimError::NoMemory(error) => panic!("{error}"),
     }
 }

@@ -28,7 +28,7 @@ const STEALS_AT_ONCE: usize = if MODEL { 2 } else { 64 };
 
 /// What a look at every block has found.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Census {
+pub(crate) struct Census {
     /// Where there was room. If there was, the rest does not count.
     pub(super) room: Option<u64>,
     /// Pages seen free.
@@ -38,7 +38,7 @@ pub(super) struct Census {
 }
 
 /// What a claim asks for.
-pub(super) trait Request {
+pub(crate) trait Request {
     fn nr_pages(&self) -> u64;
 
     /// Tries where hints say that there is room.
@@ -71,7 +71,7 @@ impl FreeMap {
     }
 
     #[cold]
-    pub(super) fn search_exactly(&self, claimer: Claimer<'_>, request: &impl Request) -> Result<u64, ClaimError> {
+    pub(crate) fn search_exactly(&self, claimer: Claimer<'_>, request: &impl Request) -> Result<u64, ClaimError> {
         // Relaxed [verify]: the barrier orders it before all that follows, as whoever passes it sees.
         self.searchers.fetch_add(1, Relaxed);
         heavy_barrier();

@@ -18,7 +18,7 @@ use crate::words::Order;
 const REACH: u64 = 16 * PAGES_PER_BLOCK;
 
 /// How many hints a claim looks at before it scans.
-const HINTS_AT_MOST: usize = 16;
+const HINTS_AT_MOST: usize = 64;
 
 /// What is asked for: so many pages in one run, and where.
 #[derive(Clone)]

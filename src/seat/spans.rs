@@ -7,17 +7,17 @@
 use crate::geometry::MODEL;
 use crate::sync::{AtomicU64, Ordering::Relaxed};
 
-/// Classes of lengths: one each up to 4 pages, then 4 for each power of two; the last one has no upper end.
-const NR_CLASSES: usize = if MODEL { 4 } else { 48 };
-const DEPTH: usize = if MODEL { 1 } else { 128 };
+/// Classes of lengths: one each up to 8 pages, then 8 for each power of two; the last one has no upper end.
+const NR_CLASSES: usize = if MODEL { 8 } else { 88 };
+const DEPTH: usize = if MODEL { 1 } else { 64 };
 
 /// The class of the longest length that is not longer than `nr_pages`.
 fn class_of(nr_pages: u64) -> usize {
-    let class = if nr_pages <= 4 {
+    let class = if nr_pages <= 8 {
         nr_pages as usize - 1
     } else {
         let power = nr_pages.ilog2();
-        4 * (power as usize - 1) + (nr_pages >> (power - 2) & 3) as usize - 1
+        8 * (power as usize - 2) + (nr_pages >> (power - 3) & 7) as usize - 1
     };
     class.min(NR_CLASSES - 1)
 }
@@ -120,7 +120,7 @@ mod tests {
             last = class;
         }
         assert_eq!(class_of(u64::MAX), NR_CLASSES - 1);
-        assert_eq!([4, 5, 7, 8, 9, 10].map(class_of), [3, 4, 6, 7, 7, 8]);
+        assert_eq!([8, 9, 15, 16, 17, 18].map(class_of), [7, 8, 14, 15, 15, 16]);
     }
 
     #[test]
