@@ -3,7 +3,7 @@
 #
 # Installs cargo-fuzz if it is missing. Uses the nightly toolchain if there is one; with stable alone, the compiler is
 # told to accept the sanitizer flags all the same.
-# Last: 120 s each, 2026-11-22, no findings: 90,835 executions of ops (thousands of operations each), 8,980,918 of words.
+# Last: 120 s each, no findings: 43,621 executions of ops (2026-11-23), 8,980,918 of words (2026-11-22).
 set -eu
 cd "$(dirname "$0")/.."
 

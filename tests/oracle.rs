@@ -43,6 +43,7 @@ fn runs(max_pages: u64, runs: u64) -> Stats {
         sum.no_space += stats.no_space;
         sum.cached += stats.cached;
         sum.ranges += stats.ranges;
+        sum.splits += stats.splits;
         sum.refused_ranges += stats.refused_ranges;
     }
     println!("{max_pages} pages: {sum:?}");

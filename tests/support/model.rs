@@ -59,6 +59,15 @@ impl Model {
         self.lives.insert(head, life);
     }
 
+    /// The folio at `head` became several, with new lives and its driver's word.
+    pub(crate) fn divide(&mut self, head: u64, parts: impl Iterator<Item = (u64, Order)>) {
+        let old = self.lives.remove(&head).expect("it lives");
+        for (head, order) in parts {
+            self.begin(old.device, head, order);
+            self.lives.get_mut(&head).expect("just begun").private = old.private;
+        }
+    }
+
     /// A reference of the folio at `head` was put. The life that this ended, if it did.
     pub(crate) fn put(&mut self, head: u64) -> Option<Life> {
         let life = self.lives.get_mut(&head).expect("a handle's folio lives");

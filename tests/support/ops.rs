@@ -115,6 +115,11 @@ pub(crate) enum Op {
     DropRange {
         range: u16,
     },
+    /// Also before its first page, or behind its last.
+    SplitRange {
+        range: u16,
+        index: u16,
+    },
     Word {
         bits: u64,
     },
@@ -197,7 +202,8 @@ impl Op {
                 Op::RangePage { range: wide([byte(), byte()]), index: wide([byte(), byte()]), get: byte() % 4 == 0 }
             }
             246 => Op::IntoFolios { range: wide([byte(), byte()]), take: byte() % 8 },
-            247..=255 => Op::DropRange { range: wide([byte(), byte()]) },
+            247..=248 => Op::SplitRange { range: wide([byte(), byte()]), index: wide([byte(), byte()]) },
+            249..=255 => Op::DropRange { range: wide([byte(), byte()]) },
         };
         Some(op)
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use farpage::{Access, AllocError, DeviceConfig, Order, SoftLeaf, Space, UnregisterError};
+use farpage::{Access, AllocError, Device, DeviceConfig, Order, SoftLeaf, Space, UnregisterError};
 
 use crate::owners::*;
 use crate::rng::Rng;
@@ -142,4 +142,35 @@ pub(crate) fn burst_of_early_unregistering(nr_threads: usize, seed: u64) {
     });
     drop(in_use);
     assert_all_came_back(&space, device, &owners);
+}
+
+/// Whoever goes on asking a dying device for pages is refused, and does not keep it from going.
+pub(crate) fn burst_of_late_comers(nr_threads: usize, seed: u64) {
+    let (space, _, _) = space_of(512);
+    let now: Mutex<Option<Device<'_>>> = Mutex::default();
+    let lock = || now.lock().expect("nobody panics with it");
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            // Far more threads than cores: most of them stand still in the middle of something.
+            on_threads(4 * nr_threads, seed, |_, _| {
+                while !done.load(Acquire) {
+                    let device = lock().clone();
+                    device.iter().for_each(|device| assert!((0..1000).all(|_| device.alloc(Order::ZERO).is_err())));
+                }
+            });
+        });
+        let gone = catch_unwind(AssertUnwindSafe(|| {
+            for _ in 0..300 {
+                let device = space.register(DeviceConfig::new(512)).expect("the last one went");
+                device.kill();
+                assert_eq!(device.drain(LONG), Ok(()), "nobody has a page");
+                *lock() = Some(device.clone());
+                thread::sleep(Duration::from_micros(100));
+                device.unregister().expect("it is drained");
+            }
+        }));
+        done.store(true, Release);
+        gone.unwrap_or_else(|panic| resume_unwind(panic));
+    });
 }

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use farpage::{
     AllocError, Cache, Device, DeviceConfig, DeviceOps, DrainError, Folio, FreedFolio, LeafKind, Offset, OffsetRange,
-    Order, Owner, PageRef, RangeHandle, RangeRequest, RegisterError, SoftLeaf, Space, TakeError, UnregisterError,
+    Order, Owner, PageRef, RangeHandle, RangeRequest, RegisterError, SoftLeaf, Space, SplitRangeError, TakeError,
+    UnregisterError,
 };
 
 use super::model::{Life, Model, Room, device_align, folios_of};
@@ -43,6 +44,7 @@ pub(crate) struct Stats {
     pub(crate) no_space: u64,
     pub(crate) cached: u64,
     pub(crate) ranges: u64,
+    pub(crate) splits: u64,
     pub(crate) refused_ranges: u64,
 }
 
@@ -219,6 +221,7 @@ impl<'s> Oracle<'s> {
             Op::AllocRange { device, wanted } => self.alloc_range(device, wanted),
             Op::RangePage { range, index, get } => self.range_page(range, index, get),
             Op::IntoFolios { range, take } => self.split_into_folios(range, take),
+            Op::SplitRange { range, index } => self.split_range(range, index),
             Op::DropRange { range } => self.drop_range(range),
             Op::Report => self.report(),
             Op::Validate => self.validate(),

@@ -134,6 +134,54 @@ impl<'s> Oracle<'s> {
         }
     }
 
+    pub(super) fn split_range(&mut self, range: u16, index: u16) {
+        let Some(i) = pick(range, self.ranges.len()) else { return };
+        let range = self.ranges.swap_remove(i);
+        let (start, nr_pages) = (range.offset().get(), range.nr_pages());
+        let (index, end) = (u64::from(index) % (nr_pages + 2), start + nr_pages);
+        let at = start + index;
+        let divided = self.model.covering(at).filter(|&(head, _)| head != at);
+        let is_within = index > 0 && index < nr_pages;
+        match range.split_at(index) {
+            Ok((left, right)) => {
+                assert!(is_within, "both parts have pages");
+                let ends = [&left, &right].map(|part| (part.offset().get(), part.nr_pages()));
+                assert_eq!(ends, [(start, index), (at, nr_pages - index)]);
+                if let Some((head, life)) = divided {
+                    assert_eq!((life.refs, life.maps), (1, 0), "nobody else uses it");
+                    let end = head + life.order.nr_pages();
+                    self.model.divide(head, folios_of(head, at).into_iter().chain(folios_of(at, end)));
+                }
+                for (part, (from, to)) in [(&left, (start, at)), (&right, (at, end))] {
+                    let folios: Vec<(u64, Order)> =
+                        part.folios().map(|folio| (folio.folio_offset().get(), folio.order())).collect();
+                    assert_eq!(folios, folios_of(from, to));
+                    folios.iter().for_each(|&(head, _)| self.check_page(head, self.space.page(offset(head))));
+                }
+                self.stats.splits += 1;
+                self.ranges.extend([left, right]);
+            }
+            Err(SplitRangeError::OutOfRange { index: seen, range }) => {
+                assert!(!is_within && seen == index);
+                self.ranges.push(range);
+            }
+            Err(SplitRangeError::Busy { offset, extra_refs, maps, range }) => {
+                let (head, life) = divided.expect("a folio is divided");
+                assert_eq!((offset.get(), extra_refs, maps), (head, life.refs - 1, life.maps));
+                assert!(is_within && life.refs > 1);
+                self.ranges.push(range);
+            }
+            Err(error) => panic!("{error}"),
+        }
+        let total: u64 = self
+            .ranges
+            .iter()
+            .filter(|part| (start..end).contains(&part.offset().get()))
+            .map(RangeHandle::nr_pages)
+            .sum();
+        assert_eq!(total, nr_pages, "no page of it is lost");
+    }
+
     pub(super) fn drop_range(&mut self, range: u16) {
         let Some(i) = pick(range, self.ranges.len()) else { return };
         let range = self.ranges.swap_remove(i);
