@@ -53,6 +53,10 @@ impl Door {
     /// Lets `nr_pages` in, unless the door is closed.
     #[inline]
     pub(crate) fn enter(&self, bell: &Bell, seat: &Seat, nr_pages: u64) -> Result<(), Closed> {
+        // Relaxed: whoever is plainly late is not even counted for a moment.
+        if self.0.load(Relaxed) != OPEN {
+            return Err(Closed);
+        }
         seat.count(nr_pages as i64);
         // A `close` whose heavy barrier comes after this one counts us; of one whose barrier came before, we see the door
         // closed.

@@ -93,7 +93,6 @@ fn conditions_are_met_or_refused_with_the_numbers() {
 }
 
 #[test]
-#[ignore = "fails: pages in caches are overlooked"]
 fn the_lowest_place_is_the_lowest_also_when_a_cache_has_it() {
     let space = Space::builder().max_pages(2048).cores(2).cache_percent(100).build().expect("address space");
     let device = space.register(DeviceConfig::new(2048)).unwrap();
@@ -105,7 +104,6 @@ fn the_lowest_place_is_the_lowest_also_when_a_cache_has_it() {
 }
 
 #[test]
-#[ignore = "fails: pages in caches are overlooked"]
 fn the_highest_place_is_the_highest_also_when_a_cache_has_it() {
     let space = Space::builder().max_pages(2048).cores(2).cache_percent(100).build().expect("address space");
     let device = space.register(DeviceConfig::new(2048)).unwrap();
@@ -117,7 +115,6 @@ fn the_highest_place_is_the_highest_also_when_a_cache_has_it() {
 }
 
 #[test]
-#[ignore = "fails: it is called fragmented, with a run that is long enough"]
 fn an_alignment_that_no_page_of_the_device_has_is_outside_it() {
     let space = space();
     let _first = space.register(DeviceConfig::new(512)).unwrap();

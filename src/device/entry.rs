@@ -1,6 +1,8 @@
 //! [`Entry`]: what a space keeps of a registered device, and how a folio of it begins and ends.
 #![forbid(unsafe_code)]
 
+use core::time::Duration;
+
 use crate::device::config::{DeviceConfig, DeviceOps, Owner};
 use crate::folio::{Folio, FolioWord};
 use crate::free_map::{Claimer, FreeMap};
@@ -28,11 +30,13 @@ pub(crate) struct Entry {
     phase: Mutex<Phase>,
 }
 
-/// alive -> dying by `kill`; alive or dying -> gone by `retire`, when no page is in use.
+/// alive -> dying by `kill`; dying -> drained by `drain`; any of them -> gone by `retire`, when no page is in use.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Alive,
     Dying,
+    /// No page is in use, and none will be. Who comes too late may still be counted for a moment, and means nothing.
+    Drained,
     Gone,
 }
 
@@ -130,6 +134,19 @@ impl Entry {
         }
     }
 
+    /// Waits until no page of a dying device is in use; `Err` is how many are after `limit`.
+    pub(crate) fn drain(&self, space: &Space, limit: Duration) -> Result<(), u64> {
+        if matches!(*self.phase.lock(), Phase::Drained | Phase::Gone) {
+            return Ok(());
+        }
+        self.live(space).drain(limit)?;
+        let mut phase = self.phase.lock();
+        if *phase == Phase::Dying {
+            *phase = Phase::Drained;
+        }
+        Ok(())
+    }
+
     /// Whether the device was killed or has gone. Waits for an unregistration that is making up its mind.
     #[cold]
     pub(crate) fn is_ending(&self) -> bool {
@@ -143,9 +160,9 @@ impl Entry {
             return Err(NotRetired::Gone);
         }
         // Do not turn anybody away, not even for a moment, while the device is plainly in use.
-        if *phase == Phase::Dying || live.pages() == 0 {
+        if *phase != Phase::Alive || live.pages() == 0 {
             live.close();
-            if live.is_drained() {
+            if *phase == Phase::Drained || live.is_drained() {
                 *phase = Phase::Gone;
                 // Nobody is in, and nobody gets in: what is left in stashes is ours.
                 self.map.drain_all(self.claimer(space, self.seats.shared()));

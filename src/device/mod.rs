@@ -255,7 +255,7 @@ impl<'s> Device<'s> {
         if !self.entry.is_ending() {
             return Err(DrainError::Alive { live_pages: self.nr_live_pages() });
         }
-        self.live().drain(limit).map_err(|live_pages| DrainError::TimedOut { live_pages })
+        self.entry.drain(self.space, limit).map_err(|live_pages| DrainError::TimedOut { live_pages })
     }
 
     /// Takes the device out of the space, killing it if it is alive and empty. Its offsets are free for another one.

@@ -70,13 +70,13 @@ impl RangeRequest {
         self
     }
 
-    /// The lowest place where there is room, and not just any. Looks at every block up to there.
+    /// The lowest place where there is room, and not just any. Empties all caches and looks at every block up to there.
     pub const fn bottom_up(mut self) -> RangeRequest {
         self.placement = Placement::Lowest;
         self
     }
 
-    /// The highest place where there is room. Looks at every block of the device.
+    /// The highest place where there is room. Empties all caches and looks at every block of the device.
     pub const fn top_down(mut self) -> RangeRequest {
         self.placement = Placement::Highest;
         self
@@ -101,14 +101,13 @@ impl RangeRequest {
             None => device,
             Some(window) => {
                 let (from, to) = (window.start().get(), window.start().get() + window.nr_pages());
-                let within = from.max(device.start)..to.min(device.end);
-                let first = within.start.checked_next_multiple_of(self.align);
-                if first.and_then(|first| first.checked_add(self.nr_pages)).is_none_or(|end| end > within.end) {
-                    return Err(AllocError::OutsideWindow { nr_pages: self.nr_pages, align: self.align });
-                }
-                within
+                from.max(device.start)..to.min(device.end)
             }
         };
+        let first = window.start.checked_next_multiple_of(self.align);
+        if first.and_then(|first| first.checked_add(self.nr_pages)).is_none_or(|end| end > window.end) {
+            return Err(AllocError::OutsideWindow { nr_pages: self.nr_pages, align: self.align });
+        }
         Ok(Span { nr_pages: self.nr_pages, align: self.align, window, place: self.placement, soon })
     }
 

@@ -237,6 +237,10 @@ impl Request for Span<'_> {
                 return map.search_span(claimer, hints, self, given_up);
             }
         }
+        if self.place != Placement::Any {
+            // What caches keep may lie lower, or higher: only the exact search empties them.
+            return Ok(None);
+        }
         match self.look(map, claimer).room {
             Some(start) => self.attempt(map, claimer, start, given_up),
             None => Ok(None),

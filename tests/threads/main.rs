@@ -82,7 +82,6 @@ fn an_unregistration_that_is_refused_turns_nobody_away() {
 }
 
 #[test]
-#[ignore = "fails: while an allocation is refused, its pages seem to be in use"]
 fn a_refused_allocation_holds_no_device_up() {
     for (seed, nr_threads) in [1, 2, 4].into_iter().enumerate() {
         burst_of_late_comers(nr_threads, seed as u64);
@@ -156,6 +155,7 @@ fn all_of_it_for_long() {
         burst_of_panics,
         burst_of_devices,
         burst_of_early_unregistering,
+        burst_of_late_comers,
         burst_of_travelling_caches,
         burst_of_mixed_shares,
         burst_of_a_crowd,

@@ -102,7 +102,6 @@ struct Oracle<'s> {
     /// What `log` should hold: the end of every life, as (first page of the device, head, life).
     ended: Vec<(u64, u64, Life)>,
     registrations: u64,
-    overlooks: bool,
     stats: Stats,
 }
 
@@ -120,7 +119,6 @@ impl<'s> Oracle<'s> {
             log: Log::default(),
             ended: Vec::new(),
             registrations: 0,
-            overlooks: false,
             stats: Stats::default(),
         }
     }

@@ -7,8 +7,6 @@ impl<'s> Oracle<'s> {
         let Some(i) = pick(device, self.devices.len()) else { return };
         let device = self.devices[i].device.clone();
         let (request, window) = self.request(&device, wanted);
-        // Until a request for the lowest or highest place looks into caches too, see `tests/ranges.rs`.
-        self.overlooks = device.nr_cached_pages() > 0;
         match (device.alloc_range(request), self.range_refusal(&device, wanted, window)) {
             (Ok(range), None) => self.begin_range(&device, range, wanted, window),
             (Err(error), Some(expected)) => {
@@ -57,9 +55,7 @@ impl<'s> Oracle<'s> {
             return Some(AllocError::TooLarge);
         }
         let first = from.checked_next_multiple_of(align);
-        // Until an alignment that the device does not have is told from fragmentation, see `tests/ranges.rs`.
-        let is_told = !matches!(wanted.place, Place::Anywhere);
-        if is_told && first.is_none_or(|first| first > to || to - first < nr_pages) {
+        if first.is_none_or(|first| first > to || to - first < nr_pages) {
             return Some(AllocError::OutsideWindow { nr_pages, align });
         }
         if self.model.places(start, nr_pages, align, (from, to)).is_some() {
@@ -86,7 +82,6 @@ impl<'s> Oracle<'s> {
         let places = self.model.places(device.range().start().get(), nr_pages, wanted.align, window);
         let (lowest, highest) = places.expect("there was a place");
         match wanted.way {
-            _ if self.overlooks => {}
             Way::Any => {}
             Way::BottomUp => assert_eq!(start, lowest, "the lowest place"),
             Way::TopDown => assert_eq!(start, highest, "the highest place"),
