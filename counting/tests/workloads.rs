@@ -38,7 +38,7 @@ fn a_lookup_writes_nothing_whoever_else_is_there() {
 fn a_broken_promise_is_named() {
     let mut row = Row::count(&ALL[0], 1, EFFORT);
     let good = Row { threads: 16, remote_writes: 0.01, ..row.clone() };
-    row = Row { threads: 256, remote_writes: 0.03, cached_pages: Some(1 << 16), ..row };
+    row = Row { threads: 256, remote_writes: 0.03, cached_pages: 1 << 16, ..row };
     assert_eq!(limits::broken(std::slice::from_ref(&good)), [""; 0]);
     assert_eq!(
         limits::broken(&[good.clone(), row.clone()]),
@@ -47,7 +47,7 @@ fn a_broken_promise_is_named() {
             "hot pair, order 0, 256 threads: 65536 pages in caches, more than 41943",
         ]
     );
-    row = Row { remote_writes: 0.06, cached_pages: None, ..row };
+    row = Row { remote_writes: 0.06, cached_pages: 0, ..row };
     let grown = Row { remote_writes: 0.05, ..good };
     assert_eq!(
         limits::broken(&[grown, row.clone()]),

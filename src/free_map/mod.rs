@@ -134,7 +134,7 @@ impl FreeMap {
     /// Takes the block of order 9 that the claimer was the last to free, if it still is as it was left.
     #[inline]
     pub(crate) fn reclaim(&self, claimer: Claimer<'_>) -> Option<u64> {
-        let block = claimer.seat.take_freed()?;
+        let block = claimer.seat.recent(Order::HUGE)?.take()?;
         claimer.blocks.reclaim_whole(block, Order::HUGE).then_some(block << BLOCK_SHIFT)
     }
 
@@ -182,9 +182,10 @@ impl FreeMap {
 
     /// Gives a run back.
     pub(crate) fn release(&self, blocks: &Blocks, seat: &Seat, page: u64, order: Order) {
-        blocks.release(page, order);
-        if order == Order::HUGE {
-            seat.note_freed(block_of(page));
+        if blocks.release(page, order) {
+            if let Some(recent) = seat.recent(order) {
+                recent.note(block_of(page));
+            }
         }
         self.note_released(order.nr_pages());
     }

@@ -4,7 +4,7 @@
 use super::{Blocks, Claimer, FreeMap, GivenUp, Mixing, largest_free_order};
 use crate::class::Class;
 use crate::geometry::BLOCK_SHIFT;
-use crate::seat::Seat;
+use crate::seat::{Recent, Seat};
 use crate::sparse::NoMemory;
 use crate::words::Order;
 
@@ -71,6 +71,14 @@ impl FreeMap {
             }
             Ok(claimed)
         };
+        // First where we have made room ourselves: its lines are ours already, and nobody else is likely to look there.
+        while let Some(block) = seat.recent(order).and_then(Recent::take) {
+            if blocks.use_of(block).class() == class {
+                if let Some(claimed) = adopt(block)? {
+                    return Ok(Some(claimed));
+                }
+            }
+        }
         for block in self.with_room(blocks, class).take(NEAR) {
             if let Some(claimed) = adopt(block)? {
                 return Ok(Some(claimed));
@@ -105,7 +113,7 @@ impl FreeMap {
     ) -> Result<Option<u64>, NoMemory> {
         let Claimer { blocks, seat, .. } = claimer;
         if order == Order::HUGE {
-            while let Some(block) = seat.take_freed() {
+            while let Some(block) = seat.recent(order).and_then(Recent::take) {
                 if let Some(page) = blocks.claim_whole(block, order, given_up)? {
                     return Ok(Some(page));
                 }

@@ -8,12 +8,14 @@
 //! Below: `sync`. Above: `free_map`, `live`, `device`. Edges: [stash], [steal], [drain].
 #![forbid(unsafe_code)]
 
+mod recent;
 mod spans;
 mod stash;
 
 use core::ops::Range;
 use std::sync::OnceLock;
 
+pub(crate) use recent::Recent;
 pub(crate) use spans::{SpanHint, SpanHints};
 pub(crate) use stash::{NR_ORDERS, Oldest, Stash, orders};
 
@@ -28,9 +30,6 @@ use crate::words::Order;
 /// No block.
 const NO_BLOCK: u64 = u64::MAX;
 
-/// How many blocks a seat remembers to have freed.
-const NR_RECENT: usize = if MODEL { 1 } else { 8 };
-
 /// What one thread has of a device. Two lines that it alone writes, and the stash.
 #[repr(align(128))]
 pub(crate) struct Seat {
@@ -44,9 +43,8 @@ pub(crate) struct Seat {
     unsure: AtomicU64,
     /// For each order below 9, the block that it takes from.
     blocks: [AtomicU64; NR_ORDERS],
-    /// Blocks that were freed by this seat, the last at `nr_freed - 1`; hints.
-    recent: [AtomicU64; NR_RECENT],
-    nr_freed: AtomicU64,
+    /// For each order up to 9, blocks of it in which this seat has made room.
+    recent: [Recent; NR_ORDERS + 1],
     stash: Stash,
     /// Made by the first who asks for a run of any length; `None` if there was no memory.
     spans: OnceLock<Option<Vec<SpanHints>>>,
@@ -60,8 +58,7 @@ impl Seat {
             live: AtomicI64::new(0),
             unsure: AtomicU64::new(0),
             blocks: core::array::from_fn(|_| AtomicU64::new(NO_BLOCK)),
-            recent: core::array::from_fn(|_| AtomicU64::new(NO_BLOCK)),
-            nr_freed: AtomicU64::new(0),
+            recent: core::array::from_fn(|_| Recent::new()),
             stash: Stash::new(budget)?,
             spans: OnceLock::new(),
         })
@@ -154,24 +151,9 @@ impl Seat {
         }
     }
 
-    /// Remembers a block that was freed.
-    pub(crate) fn note_freed(&self, block: u64) {
-        let at = self.nr_freed.load(Relaxed);
-        self.recent[at as usize % NR_RECENT].store(block, Relaxed);
-        self.nr_freed.store(at.wrapping_add(1), Relaxed);
-    }
-
-    /// Forgets the block that was freed last, and names it.
-    pub(crate) fn take_freed(&self) -> Option<u64> {
-        let at = self.nr_freed.load(Relaxed).wrapping_sub(1);
-        let word = &self.recent[at as usize % NR_RECENT];
-        let block = word.load(Relaxed);
-        if block == NO_BLOCK {
-            return None;
-        }
-        word.store(NO_BLOCK, Relaxed);
-        self.nr_freed.store(at, Relaxed);
-        Some(block)
+    /// Blocks of `order` (9 at most) in which this seat has made room; none for larger orders.
+    pub(crate) fn recent(&self, order: Order) -> Option<&Recent> {
+        self.recent.get(usize::from(order.get()))
     }
 }
 

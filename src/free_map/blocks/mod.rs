@@ -159,17 +159,19 @@ impl Blocks {
     }
 
     /// Gives back the run of `order` that starts at `page`. The caller's use of it ends before the next owner's begins.
-    pub(crate) fn release(&self, page: u64, order: Order) {
+    /// Whether that has made room where perhaps there was none.
+    pub(crate) fn release(&self, page: u64, order: Order) -> bool {
         let block = block_of(page);
         if order.is_whole_block() {
             self.release_blocks(block..block + (order.nr_pages() >> BLOCK_SHIFT));
+            true
         } else {
-            self.release_span(page, order.nr_pages());
+            self.release_span(page, order.nr_pages())
         }
     }
 
-    /// Gives back pages of one block that goes by its bits.
-    pub(crate) fn release_span(&self, page: u64, nr_pages: u64) {
+    /// Gives back pages of one block that goes by its bits, as [`Blocks::release`].
+    pub(crate) fn release_span(&self, page: u64, nr_pages: u64) -> bool {
         let block = block_of(page);
         let Some(bits) = self.bits.get_populated(block) else {
             unreachable!("page {page:#x} is released and was never claimed");
@@ -182,6 +184,7 @@ impl Blocks {
         if released.is_free && bits.seem_free() && !self.use_of(block).is_reserved() {
             self.hints.note_free(block);
         }
+        released.was_full
     }
 
     /// Starts to load the words of the block that `page` lies in.
