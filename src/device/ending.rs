@@ -94,6 +94,14 @@ impl Drop for CountedRun<'_> {
 
 #[inline]
 fn end(pages: CountedPages<'_>, private: u64) {
+    if pages.entry().ops().is_some() {
+        tell(pages, private);
+    }
+    // Otherwise `pages` gives the run back here.
+}
+
+#[inline(never)]
+fn tell(pages: CountedPages<'_>, private: u64) {
     if let Some(ops) = pages.entry().ops() {
         ops.folio_free(FreedFolio { offset: pages.place.head, order: pages.place.order, private });
     }
@@ -120,7 +128,7 @@ impl CountedPages<'_> {
 }
 
 impl Drop for CountedPages<'_> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         let entry = self.entry();
         let seat = self.seat.unwrap_or_else(|| entry.seats().of_this_thread());

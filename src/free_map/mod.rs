@@ -181,6 +181,7 @@ impl FreeMap {
     }
 
     /// Gives a run back.
+    #[inline]
     pub(crate) fn release(&self, blocks: &Blocks, seat: &Seat, page: u64, order: Order) {
         if blocks.release(page, order) {
             if let Some(recent) = seat.recent(order) {

@@ -32,7 +32,7 @@ const fn wanted(order: usize) -> u32 {
 /// turn never meets a stash of one, whose last run takes an exchange, and who allocates many claims less often.
 const fn refill(order: usize) -> u32 {
     match order {
-        0 if !MODEL => 7,
+        0 if !MODEL => 15,
         0..=2 => 1,
         _ => 0,
     }

@@ -18,7 +18,7 @@ mod whole;
 
 use core::ops::Range;
 
-use super::bits::{FreeBits, GivenUp};
+use super::bits::{FreeBits, GivenUp, Released};
 use super::block_use::{BlockUse, Mixing};
 use super::hints::Hints;
 use crate::class::{Class, ClassChange};
@@ -160,6 +160,7 @@ impl Blocks {
 
     /// Gives back the run of `order` that starts at `page`. The caller's use of it ends before the next owner's begins.
     /// Whether that has made room where perhaps there was none.
+    #[inline]
     pub(crate) fn release(&self, page: u64, order: Order) -> bool {
         let block = block_of(page);
         if order.is_whole_block() {
@@ -171,12 +172,22 @@ impl Blocks {
     }
 
     /// Gives back pages of one block that goes by its bits, as [`Blocks::release`].
+    #[inline]
     pub(crate) fn release_span(&self, page: u64, nr_pages: u64) -> bool {
         let block = block_of(page);
         let Some(bits) = self.bits.get_populated(block) else {
             unreachable!("page {page:#x} is released and was never claimed");
         };
         let released = bits.release_span(page & (PAGES_PER_BLOCK - 1), nr_pages);
+        if released.was_full || released.is_free {
+            self.note_release(block, bits, released);
+        }
+        released.was_full
+    }
+
+    /// Tells others of a word that was full, or is free now.
+    #[cold]
+    fn note_release(&self, block: u64, bits: &FreeBits, released: Released) {
         if released.was_full {
             self.hints.note_room(block, self.use_of(block).class());
         }
@@ -184,7 +195,6 @@ impl Blocks {
         if released.is_free && bits.seem_free() && !self.use_of(block).is_reserved() {
             self.hints.note_free(block);
         }
-        released.was_full
     }
 
     /// Starts to load the words of the block that `page` lies in.
