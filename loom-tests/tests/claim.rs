@@ -29,6 +29,8 @@ impl Shared {
         for &(page, order) in taken {
             assert_eq!(shared.map.claim_in(page / 4, order), Tried::Claimed(page));
             shared.owned.begin(page, 1 << order);
+            // Now the hints know that the block is taken.
+            assert_eq!(shared.map.claim_in(page / 4, 2), Tried::NoRoom);
         }
         Arc::new(shared)
     }

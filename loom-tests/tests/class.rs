@@ -58,6 +58,7 @@ fn late_publisher(name: &str, mixed_before: bool) {
             map.release(0, 0);
             map.release(2, 1);
             assert_eq!(map.names(0).0, Names::Mixed);
+            assert!(map.shared().empty_for(0, 0));
         }
         assert_eq!(map.claim_in(0, 0), Tried::Claimed(0));
         let other = map.clone();

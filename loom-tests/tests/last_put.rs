@@ -112,3 +112,33 @@ fn a_clone_keeps_the_folio_over_the_first_put() {
         folio.assert_freed_once();
     });
 }
+
+/// One puts by an exchange if it finds itself alone, while the other takes one more and puts both.
+#[test]
+fn a_put_beside_a_clone_and_its_puts() {
+    bounded("last_put: put beside clone", || {
+        let folio = Folio::new(2);
+        let other = folio.clone();
+        let other = thread::spawn(move || other.use_and_put());
+        folio.page().get();
+        folio.use_and_put();
+        folio.use_and_put();
+        other.join().unwrap();
+        folio.assert_freed_once();
+    });
+}
+
+/// Two put at once, so that neither finds itself alone: for a moment the folio is live, without a reference.
+#[test]
+fn a_folio_without_references_is_not_got_again() {
+    bounded("last_put: try_get of none", || {
+        let folio = Folio::new(2);
+        let life = folio.page().state().generation;
+        let others = [folio.clone(), folio.clone()].map(|folio| thread::spawn(move || folio.use_and_put()));
+        if folio.page().try_get(life).is_some() {
+            folio.use_and_put();
+        }
+        others.into_iter().for_each(|other| other.join().unwrap());
+        folio.assert_freed_once();
+    });
+}

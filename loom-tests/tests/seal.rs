@@ -9,16 +9,15 @@
 //! Cost: COST
 //! Teeth: TEETH
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
 use farpage::model::{Map, Seat, Tried};
 use farpage_loom_tests::{Owned, bounded, bounded_less};
+use loom::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use loom::{sync::Arc, thread};
 
 struct Shared {
     map: Map,
     owned: Owned,
-    /// Folios of order 0, and of order 1, that live in block 0. Not seen by loom, so that it orders nothing.
+    /// Folios of order 0, and of order 1, that live in block 0. Relaxed, so that it orders nothing.
     living: [AtomicU64; 2],
 }
 
@@ -52,7 +51,7 @@ impl Shared {
     fn new(nr_pages: u64) -> Arc<Shared> {
         let map = Map::new(nr_pages);
         map.warm_up();
-        Arc::new(Shared { map, owned: Owned::new(nr_pages), living: Default::default() })
+        Arc::new(Shared { map, owned: Owned::new(nr_pages), living: [AtomicU64::new(0), AtomicU64::new(0)] })
     }
 
     fn work(&self, number: usize, work: Work) -> Done {
@@ -103,8 +102,7 @@ impl Shared {
         }
         let living = &self.living[usize::from(order)];
         living.fetch_add(1, Relaxed);
-        assert_eq!(self.living[usize::from(1 - order)].load(Relaxed), 0, "a block of one order has another");
-        // On the way out, the page is first given back: until then nobody else can have changed the block's order.
+        assert_eq!(self.living[usize::from(1 - order)].fetch_add(0, Relaxed), 0, "a block of one order has another");
         let Tried::Claimed(page) = tried else { unreachable!() };
         self.owned.begin(page, 1 << order);
         self.owned.end(page, 1 << order);

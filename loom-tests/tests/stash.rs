@@ -92,6 +92,20 @@ fn a_stolen_run_comes_with_its_last_use() {
     });
 }
 
+/// The bottom that the thief sees may be one that a pop has set.
+#[test]
+fn a_run_below_a_popped_one_comes_with_its_last_use() {
+    bounded("stash: two pushes and a pop against a steal", || {
+        let shared = Shared::new(0, &[]);
+        let thief = shared.clone();
+        let thief = thread::spawn(move || thief.steal(0));
+        assert!(shared.push(0, 0) && shared.push(0, 1));
+        let popped = shared.pop(0);
+        let stolen = thief.join().unwrap();
+        shared.assert_taken(0, [popped, stolen], &[0, 1]);
+    });
+}
+
 /// The owner pops the newest without an exchange, while the thief is after the oldest, which may be the same by then.
 #[test]
 fn the_newest_is_not_the_oldest() {

@@ -212,6 +212,24 @@ fn a_page_in_a_stash_goes_to_its_owner_or_to_the_search() {
     });
 }
 
+/// A search steals twice, each time after a look and a barrier: two pages that together are a run.
+#[test]
+fn a_run_is_found_or_a_page_of_it_popped() {
+    bounded("verify: order 1 or a page of it", || {
+        let map = map_with_stashes(4, FULL);
+        let owned = Arc::new(Owned::new(4));
+        (0..4).for_each(|page| owned.begin(page, 1));
+        (0..2).for_each(|page| {
+            owned.end(page, 1);
+            map.seat(0).give_back(page, 0);
+        });
+        let (other, theirs) = (map.clone(), owned.clone());
+        let searcher = thread::spawn(move || other.seat(1).claim_exactly(1).map(|page| theirs.begin(page, 2)).is_ok());
+        let popped = map.seat(0).pop(0).map(|page| owned.begin(page, 1)).is_some();
+        assert!(popped != searcher.join().unwrap(), "one of two gets it");
+    });
+}
+
 /// One search steals what the other sees no more: it is unsure of it, and gives the second page back.
 #[test]
 fn what_another_search_has_stolen_is_waited_for() {
@@ -223,6 +241,19 @@ fn what_another_search_has_stolen_is_waited_for() {
         let searcher = thread::spawn(move || other.seat(1).claim_exactly(0).is_ok());
         assert!(map.seat(2).claim_exactly(0).is_ok(), "two pages for two");
         assert!(searcher.join().unwrap(), "two pages for two");
+    });
+}
+
+/// One search steals a page that is of no use to it, and which the other must not miss on its way into the map.
+#[test]
+fn what_another_search_steals_in_vain_is_found() {
+    bounded("verify: stolen in vain", || {
+        let map = map_with_stashes(4, FULL);
+        map.seat(0).give_back(0, 0);
+        let other = map.clone();
+        let searcher = thread::spawn(move || other.seat(1).claim_exactly(1));
+        assert!(map.seat(2).claim_exactly(0).is_ok(), "a page was free all the time");
+        assert!(searcher.join().unwrap().is_err(), "one page is no run");
     });
 }
 
