@@ -4,11 +4,12 @@
 //! A device of 4 pages, of which a cache keeps one.
 //!
 //! Shape: one puts into the cache, takes from it or drops it; another allocates what must be there, or unregisters.
-//! Cost: COST
-//! Teeth: TEETH
+//! Cost: 22 to 3,492 executions at bound 2, 39 to 96,136 (17 s) at bound 3. Where two want one page 11,653 at bound 1, which
+//! is all it gets: 1,230,925 (3 minutes) at bound 2.
+//! Teeth: fails when the stashes of a device that goes are not emptied.
 
 use farpage::{Device, DeviceConfig, Folio, Order, Space};
-use farpage_loom_tests::{bounded, bounded_less, with_space};
+use farpage_loom_tests::{bounded, bounded_by, with_space};
 use loom::thread;
 
 /// A device of which `nr` pages are in use.
@@ -46,7 +47,7 @@ fn a_page_that_is_put_into_a_cache_is_found() {
 /// The only free page is in the cache, whose owner takes it and puts it back.
 #[test]
 fn a_page_in_a_cache_goes_to_its_owner_or_to_who_needs_it() {
-    bounded_less(1, "cache: alloc", || {
+    bounded_by(1, "cache: alloc", || {
         with_space(4, |space| {
             let (device, mut folios) = device(space, 4);
             let mut cache = device.cache();

@@ -6,11 +6,13 @@
 //!
 //! Shape: two or three threads try once or twice each in one block, or in two, that have served order 0 before. Each claim
 //! is used and given back, or kept to the end.
-//! Cost: COST
-//! Teeth: TEETH
+//! Cost: 555 to 21,651 executions at bound 2, 102,201 (11 s) with two sealers and a claim; at bound 3 up to 182,343 (13 s), of
+//! the models with two threads. Those with three are explored no further than 1 and 2.
+//! Teeth: fails without the second look of a claim, without the look at the bits or with plain loads for it, with either side
+//! of the edge weakened, and without the seal, its counter, or a claim's heed of it.
 
 use farpage::model::{Map, Seat, Tried};
-use farpage_loom_tests::{Owned, bounded, bounded_less};
+use farpage_loom_tests::{Owned, bounded, bounded_by};
 use loom::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use loom::{sync::Arc, thread};
 
@@ -166,12 +168,12 @@ fn of_two_sealers_one_gets_the_block() {
 /// A seal that was broken, and set again by another, is not the first one.
 #[test]
 fn a_seal_is_not_taken_for_a_later_one() {
-    bounded("seal: two sealers and a claim", || race(4, [Cycle(0, 2, 1), Empty(0, 1), Keep(0, 0)], 1));
+    bounded_by(2, "seal: two sealers and a claim", || race(4, [Cycle(0, 2, 1), Empty(0, 1), Keep(0, 0)], 1));
 }
 
 #[test]
 fn two_sealers_and_a_page_that_comes_and_goes() {
-    bounded_less(1, "seal: order 2, change to 1, and 0", || {
+    bounded_by(1, "seal: order 2, change to 1, and 0", || {
         race(4, [Cycle(0, 2, 1), Exchange(0, 1), Cycle(0, 0, 1)], 1);
     });
 }
