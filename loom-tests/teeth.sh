@@ -32,6 +32,9 @@ while IFS='@' read -r name file script test function; do
     elif timeout 120 cargo test -q --release --manifest-path loom-tests/Cargo.toml --test "$test" -- --exact "$function" \
         >"$scratch/log" 2>&1; then
         case "$name" in *'?') result="passes, as expected" ;; *) result="PASSES: no teeth"; status=1 ;; esac
+    elif [ $? -eq 124 ]; then
+        result="TIMES OUT: choose a smaller model"
+        status=1
     else
         why=$(grep -m1 -A1 'panicked at' "$scratch/log" | tail -1 | cut -c1-60)
         case "$name" in *'?') result="FAILS, unexpectedly: $why"; status=1 ;; *) result="fails: $why" ;; esac
@@ -47,42 +50,89 @@ init: Acquire of state@page/mod.rs@s/State::from_bits(self.state.load(Acquire))/
 init: Acquire of try_get@page/mod.rs@s/next.bits(), Acquire, Relaxed/next.bits(), Relaxed, Relaxed/@init@a_speculative_try_get_sees_the_new_lifes_fields
 init: generation of try_get@page/mod.rs@s/state.is_life(generation).then(.. state.try_get()).flatten()/{ let _ = generation; state.try_get() }/@init@a_reader_with_the_old_generation_never_gets_the_new_life
 last_put: Release@page/mod.rs@s/fetch_sub(State::ONE_REF, Release)/fetch_sub(State::ONE_REF, Relaxed)/@last_put@the_last_of_two_frees_alone
-last_put: Acquire@page/mod.rs@/fn put(&self)/,/^    }/s/self.state.load(Acquire);//@last_put@the_last_of_two_frees_alone
-last_put: count 0 is free@page/state.rs@s/if count == 0 || count >= MAX_REFS/if count >= MAX_REFS/@last_put@a_reference_that_was_got_holds_the_folio
+last_put: Acquire of exchange@page/mod.rs@s/seen.retired().bits(), Acquire, Relaxed/seen.retired().bits(), Relaxed, Relaxed/@last_put@the_last_of_two_frees_alone
+last_put: Acquire of the many@page/mod.rs@s/let last = State::from_bits(self.state.load(Acquire));/let last = State::from_bits(old.bits() - 1);/@last_put@the_last_of_two_frees_alone
+last_put: exchange, not store@page/mod.rs@s/if self.state.compare_exchange(seen.bits(), seen.retired().bits(), Acquire, Relaxed).is_ok() {/self.state.store(seen.retired().bits(), Relaxed); if true {/@last_put@a_reference_that_was_got_holds_the_folio
+last_put: count 0 is free@page/state.rs@s/if count == 0 || count >= MAX_REFS/if count >= MAX_REFS/@last_put@a_folio_without_references_is_not_got_again
 map: Release@page/mod.rs@s/fetch_add(State::ONE_MAP, Release)/fetch_add(State::ONE_MAP, Relaxed)/@map@a_taken_leaf_brings_the_handles_work_with_it
 map: Acquire of unmap@page/mod.rs@s/next.bits(), Acquire, Relaxed/next.bits(), Relaxed, Relaxed/@map@a_taken_leaf_brings_the_handles_work_with_it
 map: maps are counted@page/state.rs@s/if self.maps() == 0 { None }/if self.maps() == 0 { Some(self) }/@map@of_two_takes_of_copies_one_wins
-claim: Release of bits@free_map/bits.rs@s/fetch_and(!run, Release)/fetch_and(!run, Relaxed)/@claim@bits_of_one_page
-claim: Acquire of bits@free_map/bits.rs@s/(seen, seen | run, Acquire, Relaxed)/(seen, seen | run, Relaxed, Relaxed)/@claim@bits_of_one_page
-claim: Acquire of two words@free_map/bits.rs@s/(0, FULL_WORD, Acquire, Relaxed)/(0, FULL_WORD, Relaxed, Relaxed)/@claim@bits_of_two_words_twice
-claim: undone words go back@free_map/bits.rs@s/taken.fetch_and(!FULL_WORD, Release);/let _ = taken;/@claim@bits_of_two_words_against_a_page
-claim: Release of use@free_map/blocks.rs@s/fetch_sub(nr_pages as u32, AcqRel)/fetch_sub(nr_pages as u32, Acquire)/@claim@a_page_is_claimed_after_the_last_use_of_its_block
-claim: Acquire of small@free_map/blocks.rs@/fn claim_in(/,/^    }/s/next.bits(), AcqRel, Relaxed/next.bits(), crate::sync::Ordering::Release, Relaxed/@claim@a_page_is_claimed_after_the_last_use_of_its_block
-claim: Acquire of whole@free_map/blocks.rs@/fn claim_one_whole(/,/^    }/s/next.bits(), AcqRel, Relaxed/next.bits(), crate::sync::Ordering::Release, Relaxed/@claim@a_block_is_claimed_after_the_last_use_of_the_block
-claim: undone page goes back@free_map/blocks.rs@s/bits.release(start, order);/let _ = start;/@claim@a_whole_block_and_a_page_of_it
-claim: undone block goes back@free_map/blocks.rs@/fn claim_whole(/,/^    }/s/self.release_whole_block(taken);/let _ = taken;/@claim@a_run_of_blocks_and_a_page_in_it
-verify: Release of small claim@free_map/blocks.rs@/fn claim_in(/,/^    }/s/next.bits(), AcqRel, Relaxed/next.bits(), Acquire, Relaxed/@verify@a_page_that_moves_to_a_block_behind_the_search_is_found
-verify: Release of whole claim@free_map/blocks.rs@/fn claim_one_whole(/,/^    }/s/next.bits(), AcqRel, Relaxed/next.bits(), Acquire, Relaxed/@verify@a_block_that_is_freed_behind_the_search_is_found
-verify: use word by RMW@free_map/blocks.rs@/fn look_closely(/,/^    }/s/word.fetch_add(0, AcqRel)/word.load(Acquire)/@verify@a_block_that_is_freed_behind_the_search_is_found
-verify: Release of use RMW@free_map/blocks.rs@/fn look_closely(/,/^    }/s/fetch_add(0, AcqRel)/fetch_add(0, Acquire)/@verify@a_block_that_is_freed_behind_the_search_is_found
-verify: Acquire of take_off@free_map/blocks.rs@s/fetch_sub(nr_pages as u32, AcqRel)/fetch_sub(nr_pages as u32, crate::sync::Ordering::Release)/@verify@a_block_that_is_freed_behind_the_search_is_found
-verify: count of releases@free_map/mod.rs@s/self.releases.fetch_add(order.nr_pages(), Release);//@verify@a_block_that_is_freed_behind_the_search_is_found
-verify: half-made large claims@free_map/search.rs@s/census.unsettled += PAGES_PER_BLOCK;//@verify@a_claim_that_is_undone_hides_no_block
-verify: announcement@free_map/mod.rs@s/self.searchers.fetch_add(1, Relaxed);//;s/self.searchers.fetch_sub(1, Relaxed);//@verify@a_block_that_is_freed_behind_the_search_is_found
+claim: Release of bits@free_map/bits.rs@s/fetch_and(!mask, Release)/fetch_and(!mask, Relaxed)/@claim@bits_of_one_page
+claim: Acquire of bits@free_map/bits.rs@s/(seen, seen | runs, AcqRel, Relaxed)/(seen, seen | runs, Release, Relaxed)/@claim@bits_of_one_page
+claim: Acquire of spans@free_map/bits.rs@s/(seen, seen | mask, AcqRel, Relaxed)/(seen, seen | mask, Release, Relaxed)/@claim@bits_of_two_words_twice
+claim: undone words go back@free_map/bits.rs@s/self.release_span(start, before);/let _ = before;/@claim@bits_of_two_words_against_a_page
+claim: Release of whole@free_map/blocks.rs@s/given_back().bits(), Release/given_back().bits(), Relaxed/@claim@a_block_is_claimed_after_the_last_use_of_the_block
+claim: Release of whole for a page@free_map/blocks.rs@s/given_back().bits(), Release/given_back().bits(), Relaxed/@claim@a_page_is_claimed_after_the_last_use_of_its_block
+claim: Acquire of small@free_map/blocks.rs@/fn make_serve(/,/^    }/s/AcqRel/Release/@claim@a_page_is_claimed_after_the_last_use_of_its_block
+claim: Acquire of whole?@free_map/blocks.rs@/fn claim_one_whole(/,/^    }/s/AcqRel/Release/@claim@a_block_is_claimed_after_the_last_use_of_the_block
+claim: Acquires of whole, use_of@free_map/blocks.rs@/fn claim_one_whole(/,/^    }/s/AcqRel/Release/;/fn use_of(/,/^    }/s/load(Acquire)/load(Relaxed)/@claim@a_block_is_claimed_after_the_last_use_of_the_block
+claim: Acquire of are_free@free_map/bits.rs@/pub(crate) fn are_free/,/^    }/s/AcqRel/Release/@claim@a_block_is_claimed_after_the_last_use_of_its_pages
+claim: undone page goes back@free_map/blocks.rs@s/bits.release_span(start, order.nr_pages());/let _ = (bits, start);/@claim@a_whole_block_and_a_page_of_it
+claim: undone block goes back@free_map/blocks.rs@/fn claim_whole(/,/^    }/s/self.release_blocks(block..at);/let _ = at;/@claim@a_run_of_blocks_and_a_page_in_it
+stash: Acquire of push?@seat/stash.rs@/fn push(/,/^    }/s/top.load(Acquire)/top.load(Relaxed)/@stash@a_cell_is_not_written_again_before_it_was_read
+stash: Release of steal?@seat/stash.rs@/fn steal(/,/^    }/s/top + 1, AcqRel, Relaxed/top + 1, Acquire, Relaxed/@stash@a_cell_is_not_written_again_before_it_was_read
+stash: cell before exchange@seat/stash.rs@/fn steal(/,/^    }/{s/let page = self.cell(deque, top).load(Relaxed);//;s/.is_ok().then_some(page)/.is_ok().then(|| self.cell(deque, top).load(Relaxed))/}@stash@a_cell_is_not_written_again_before_it_was_read
+stash: full is full@seat/stash.rs@s/>= u64::from(deque.nr_cells)/> u64::from(deque.nr_cells)/@stash@a_cell_is_not_written_again_before_it_was_read
+steal: Release of push@seat/stash.rs@s/bottom.store(bottom + 1, Release)/bottom.store(bottom + 1, Relaxed)/@stash@a_stolen_run_comes_with_its_last_use
+steal: Release of pop@seat/stash.rs@s/bottom.store(newest, Release)/bottom.store(newest, Relaxed)/@stash@a_run_below_a_popped_one_comes_with_its_last_use
+steal: Release of pop's last?@seat/stash.rs@/fn pop(/,/^    }/s/bottom.store(bottom, Release)/bottom.store(bottom, Relaxed)/@stash@a_run_that_came_back_is_stolen_after_its_last_use
+steal: Acquires of steal, oldest@seat/stash.rs@/fn steal(/,/^    }/s/bottom.load(Acquire)/bottom.load(Relaxed)/;/fn oldest(/,/^    }/s/bottom.load(Acquire)/bottom.load(Relaxed)/@stash@a_stolen_run_comes_with_its_last_use
+steal: Acquire of steal@seat/stash.rs@/fn steal(/,/^    }/s/bottom.load(Acquire)/bottom.load(Relaxed)/@stash@a_run_that_came_back_is_stolen_after_its_last_use
+steal: Acquire of oldest?@seat/stash.rs@/fn oldest(/,/^    }/s/bottom.load(Acquire)/bottom.load(Relaxed)/@stash@a_stolen_run_comes_with_its_last_use
+steal: light barrier@seat/stash.rs@/fn pop(/,/^    }/s/light_barrier();//@stash@a_thief_looks_again_for_the_next_run
+steal: heavy barrier@free_map/exact.rs@/fn drain_some(/,/^    }/s/heavy_barrier();//@verify@a_run_is_found_or_a_page_of_it_popped
+steal: exchange of the last@seat/stash.rs@s/let won = top == newest .*/let won = top == newest; deque.top.store(bottom, Release);/@stash@the_last_run_has_one_taker
+steal: bottom is looked at again@seat/stash.rs@/fn steal(/,/^    }/s/if top >= deque.bottom.load(Acquire)/if top == u64::MAX/@stash@a_thief_looks_again_for_the_next_run
+seal: second look@free_map/blocks.rs@/fn claim_small/,/^    }/s/if self.make_serve(block, word, purpose) {/if true {/@seal@a_small_claim_breaks_a_seal_or_goes_without
+seal: second look, change@free_map/blocks.rs@/fn claim_small/,/^    }/s/if self.make_serve(block, word, purpose) {/if true {/@seal@a_block_changes_its_order_only_when_it_is_empty
+seal: are_free by RMW@free_map/bits.rs@/pub(crate) fn are_free/,/^    }/s/fetch_or(0, AcqRel)/load(Acquire)/@seal@a_small_claim_breaks_a_seal_or_goes_without
+seal: Release of are_free@free_map/bits.rs@/pub(crate) fn are_free/,/^    }/s/AcqRel/Acquire/@seal@a_small_claim_breaks_a_seal_or_goes_without
+seal: Acquire of claim@free_map/bits.rs@s/(seen, seen | runs, AcqRel, Relaxed)/(seen, seen | runs, Release, Relaxed)/@seal@a_small_claim_breaks_a_seal_or_goes_without
+seal: Acquire of span@free_map/bits.rs@s/(seen, seen | mask, AcqRel, Relaxed)/(seen, seen | mask, Release, Relaxed)/@seal@a_span_over_two_words_or_the_block
+seal: seals are counted@free_map/block_use.rs@s/(self.0 | SEALED).wrapping_add(ONE_SEAL)/(self.0 | SEALED).wrapping_add(0 * ONE_SEAL)/@seal@a_seal_is_not_taken_for_a_later_one
+seal: a claim sees it@free_map/block_use.rs@/fn serves(/,/^    }/s/self.0 & SEALED == 0/true/@seal@a_small_claim_breaks_a_seal_or_goes_without
+seal: a span sees it@free_map/block_use.rs@/fn serves_all(/,/^    }/s/self.0 & SEALED == 0/true/@seal@a_span_over_two_words_or_the_block
+seal: it is set@free_map/blocks.rs@/fn exchange_empty/,/^    }/s/let sealed = seen.sealed();/let sealed = seen;/@seal@a_small_claim_breaks_a_seal_or_goes_without
+seal: bits are looked at@free_map/blocks.rs@s/if !bits.are_free() {/if false {/@seal@a_small_claim_breaks_a_seal_or_goes_without
+verify: light barrier@free_map/mod.rs@/fn note_released(/,/^    }/s/light_barrier();//@verify@a_page_that_is_freed_into_a_stash_is_found
+verify: light barrier, map@free_map/mod.rs@/fn note_released(/,/^    }/s/light_barrier();//@verify@a_page_that_moves_to_a_block_behind_the_search_is_found
+verify: heavy barrier@free_map/exact.rs@/fn search_exactly(/,/^    }/s/heavy_barrier();//@verify@a_page_that_moves_to_a_block_behind_the_search_is_found
+verify: announcement@free_map/exact.rs@s/self.searchers.fetch_add(1, Relaxed);//;s/self.searchers.fetch_sub(1, Relaxed);//@verify@a_block_that_is_freed_behind_the_search_is_found
+verify: count of releases@free_map/mod.rs@s/self.releases.fetch_add(nr_pages, Release);/let _ = nr_pages;/@verify@a_block_that_is_freed_behind_the_search_is_found
+verify: Release of the count@free_map/mod.rs@s/self.releases.fetch_add(nr_pages, Release);/self.releases.fetch_add(nr_pages, Relaxed);/@verify@a_page_that_is_freed_into_a_stash_is_found
+verify: Release of bits@free_map/bits.rs@s/(seen, seen | runs, AcqRel, Relaxed)/(seen, seen | runs, Acquire, Relaxed)/@verify@a_page_that_moves_to_a_block_behind_the_search_is_found
+verify: Release of whole@free_map/blocks.rs@/fn exchange_empty/,/^    }/s/AcqRel/Acquire/@verify@a_block_that_is_freed_behind_the_search_is_found
+verify: Acquire of use_of@free_map/blocks.rs@/fn use_of(/,/^    }/s/load(Acquire)/load(Relaxed)/@verify@a_block_that_is_freed_behind_the_search_is_found
+verify: Acquire of look@free_map/bits.rs@/fn look(/,/^    }/s/load(Acquire)/load(Relaxed)/@verify@a_page_that_moves_to_a_block_behind_the_search_is_found
+verify: Release of pop@seat/stash.rs@/fn pop(/,/^    }/s/(newest, bottom, Release, Relaxed)/(newest, bottom, Relaxed, Relaxed)/@verify@a_page_that_is_freed_while_another_leaves_a_stash_is_found
+verify: Acquire of oldest@seat/stash.rs@/fn oldest(/,/^    }/s/load(Acquire)/load(Relaxed)/g@verify@a_page_that_is_freed_while_another_leaves_a_stash_is_found
+verify: stashes are drained@free_map/exact.rs@s/let pages = self.drain_some(claimer);/let pages = 0;/@verify@a_page_that_is_freed_into_a_stash_is_found
+verify: pages given up are told@free_map/mod.rs@s/self.note_released(given_up.pages());//@verify@a_span_that_is_undone_hides_no_page
+verify: blocks given up are told@free_map/mod.rs@s/self.note_released(given_up.pages());//@verify@a_claim_that_is_undone_hides_no_block
+verify: who is unsure is seen@free_map/exact.rs@s/let unsure = claimer.seats.unsure_pages();/let unsure = 0;/@verify@a_span_that_is_undone_hides_no_page
+verify: a search is unsure@free_map/exact.rs@s/claimer.seat.begin_unsure(order.nr_pages());//;s/claimer.seat.end_unsure(order.nr_pages());//@verify@what_another_search_steals_in_vain_is_found
+verify: a draining cache is unsure@free_map/mod.rs@/fn drain_seat(/,/^    }/{s/self.while_unsure(claimer.seat, order.nr_pages(), |_| {/{/;s/^            });/            };/}@verify@what_a_dropped_cache_gives_back_is_found
+verify: Release of end_unsure@seat/mod.rs@/fn end_unsure(/,/^    }/s/Release)/Relaxed)/@verify@a_span_that_is_undone_hides_no_page
+verify: Acquire of unsure@seat/mod.rs@/fn unsure(/,/^    }/s/load(Acquire)/load(Relaxed)/@verify@a_span_that_is_undone_hides_no_page
+verify: steal releases@seat/stash.rs@/fn steal(/,/^    }/s/top + 1, AcqRel, Relaxed/top + 1, Acquire, Relaxed/@verify@what_another_search_steals_in_vain_is_found
 class: Acquire of publish@section_map/mod.rs@/fn publish(/,/^    }/s/word.load(Acquire)/word.load(Relaxed)/@class@a_late_publisher_never_takes_the_word_back
 class: Release of publish@section_map/mod.rs@/fn publish(/,/^    }/s/wanted, Release, Relaxed/wanted, Relaxed, Relaxed/@class@a_late_publisher_never_takes_the_word_back
 class: exchange, not store@section_map/mod.rs@/fn publish(/,/^    }/s/word.compare_exchange(seen, wanted, Release, Relaxed).is_ok()/{ word.store(wanted, Release); true }/@class@a_late_publisher_never_takes_the_word_back
 class: changes are counted@section_map/block_word.rs@s/(change.changes as u64) << CHANGES_SHIFT/0/@class@a_late_publisher_meets_the_word_of_an_older_mix
 class: Acquire of block_word?@section_map/mod.rs@/fn block_word(/,/^    }/s/load(Acquire)/load(Relaxed)/@class@a_tail_leads_to_its_head_or_to_nothing
-drain: Release of exit@live.rs@/fn exit_at(/,/^    }/s/, Release, Relaxed/, Relaxed, Relaxed/@drain@who_comes_in_while_it_closes_is_waited_for
-drain: Acquire of sum and close@live.rs@/fn sum(/,/^    }/s/load(Acquire)/load(Relaxed)/;s/fetch_or(CLOSED, AcqRel)/fetch_or(CLOSED, Release)/@drain@who_comes_in_while_it_closes_is_waited_for
-drain: Acquire of sum?@live.rs@/fn sum(/,/^    }/s/load(Acquire)/load(Relaxed)/@drain@who_sees_it_closed_may_drain_it
-drain: Acquire of close?@live.rs@s/fetch_or(CLOSED, AcqRel)/fetch_or(CLOSED, Release)/@drain@who_comes_in_while_it_closes_is_waited_for
-drain: Release of close@live.rs@s/fetch_or(CLOSED, AcqRel)/fetch_or(CLOSED, Acquire)/@drain@who_sees_it_closed_may_drain_it
-drain: Acquire of is_closed@live.rs@/fn is_closed(/,/^    }/s/load(Acquire)/load(Relaxed)/@drain@who_sees_it_closed_may_drain_it
-drain: Release of exit_closed?@live.rs@s/ONE \* nr_pages as i64, Release);/ONE * nr_pages as i64, Relaxed);/@drain@the_last_of_two_wakes_who_waits
-drain: wake-up@live.rs@s/self.emptied.notify_all();//@drain@the_last_of_two_wakes_who_waits
-drain: gate@live.rs@/fn exit_closed(/,/^    }/s/let gate = self.gate.lock();//;s/^        drop(gate);//@drain@the_last_of_two_wakes_who_waits
-kill_alloc: device is held@device/ending.rs@s/if !self.entry().live().exit(nr_pages) {/if !self.entry().live().exit(nr_pages) \&\& false {/@kill_alloc@an_allocation_is_refused_or_waited_for
+drain: Release of count@seat/mod.rs@/fn count(/,/^    }/s/+ nr_pages, Release)/+ nr_pages, Relaxed)/@drain@who_comes_in_while_it_closes_is_waited_for
+drain: Release of shared count@seat/mod.rs@/fn count(/,/^    }/s/fetch_add(nr_pages, Release)/fetch_add(nr_pages, Relaxed)/@drain@who_comes_in_by_the_shared_seat_is_waited_for
+drain: Acquire of counted@seat/mod.rs@/fn counted(/,/^    }/s/load(Acquire)/load(Relaxed)/@drain@who_comes_in_while_it_closes_is_waited_for
+drain: light barrier of enter@live.rs@/fn enter(/,/^    }/s/light_barrier();//@drain@who_comes_in_while_it_closes_is_waited_for
+drain: light barrier of exit@live.rs@/fn exit(/,/^    }/s/light_barrier();//@drain@the_last_of_two_wakes_who_waits
+drain: heavy barrier@live.rs@/fn close(/,/^    }/s/heavy_barrier();//@drain@who_comes_in_while_it_closes_is_waited_for
+drain: heavy barrier, wake-up@live.rs@/fn close(/,/^    }/s/heavy_barrier();//@drain@the_last_of_two_wakes_who_waits
+drain: the exit is closed@live.rs@/fn close(/,/^    }/s/self.exit.0.store(CLOSED, Relaxed);//@drain@the_last_of_two_wakes_who_waits
+drain: who is refused leaves@live.rs@s/self.exit(bell, seat, nr_pages);/let _ = (bell, nr_pages);/@drain@who_comes_in_while_it_closes_is_waited_for
+drain: wake-up@live.rs@s/self.rung.notify_all();//@drain@the_last_of_two_wakes_who_waits
+drain: gate@live.rs@/fn ring(/,/^    }/s/let gate = self.gate.lock();//;s/^        drop(gate);//@drain@the_last_of_two_wakes_who_waits
+drain: count before the stash@device/ending.rs@/fn drop(/,/^    }/{s/entry.give_back(self.space, seat, self.place);//;s/self.door.exit(self.space.bell(), seat, self.place.order.nr_pages());/self.door.exit(self.space.bell(), seat, self.place.order.nr_pages()); entry.give_back(self.space, seat, self.place);/}@kill_alloc@a_device_goes_after_its_last_folio
+drain: seat after the count@live.rs@/fn exit(/,/^    }/s/if self.0.load(Relaxed) != OPEN {/if seat.counted() >= i64::MIN \&\& self.0.load(Relaxed) != OPEN {/@drain@the_last_of_two_wakes_who_waits
+drain: stashes of who goes@device/entry.rs@s/self.map.drain_all(self.claimer(space, self.seats.shared()));//@cache@a_device_goes_with_what_its_caches_keep
 TABLE
 exit $status

@@ -2,15 +2,16 @@
 //! none is lost.
 //!
 //! Blocks of 4 pages, words of 2: order 0 is part of a word, order 1 a word, order 2 a block, order 3 two blocks. No
-//! order below a block's spans two words here, so that path of the free bits is modelled on the bits alone.
+//! order below a block's spans two words here, so that path of the free bits is modelled on the bits alone, and on spans
+//! (`seal`).
 //!
 //! Shape: two threads, each of which claims, uses and releases, or only releases; at the end all is claimed again, page by
 //! page and as the largest runs. Once with three threads.
-//! Cost: 23 to 2,120 executions unbounded where one only releases, and on the bits; 301 to 2,224 at bound 2, up to 9,336
-//! at bound 3 elsewhere; three threads 22,952 at bound 1 (3 to 5 s), 321,634 at bound 2 (37 s).
+//! Cost: 20 to 28,347 executions (3 s) unbounded where one only releases, and on the bits; 191 to 9,149 at bound 2 elsewhere;
+//! three threads 49,061 at bound 1 (6 s).
 //! Teeth: fails with the Release or the Acquire of any exchange on the bits (bits alone) or on the use word taken away,
-//! and when what a loser had taken is not given back. On the whole map the edge of the bits has no teeth of its own: the
-//! use word, taken off before and counted after, gives the same.
+//! and when what a loser had taken is not given back. The Acquire of a whole block's exchange has none of its own: the look
+//! before it acquires, too.
 
 use farpage::model::{Bits, Map, Tried};
 use farpage_loom_tests::{Owned, bounded, bounded_less, unbounded};
@@ -29,6 +30,8 @@ impl Shared {
         for &(page, order) in taken {
             assert_eq!(shared.map.claim_in(page / 4, order), Tried::Claimed(page));
             shared.owned.begin(page, 1 << order);
+            // Now the hints know that the block is taken.
+            assert_eq!(shared.map.claim_in(page / 4, 2), Tried::NoRoom);
         }
         Arc::new(shared)
     }

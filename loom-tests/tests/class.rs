@@ -2,7 +2,7 @@
 //! its release, a claim's order is what the readers' word names, or the word says "mixed".
 //!
 //! Shape: two live once or twice in one block, with different orders; one publishes late; one only reads.
-//! Cost: 74 to 3,385 executions at bound 2, there and back 14,055 (2 s); at bound 3 up to 20,206, and 99,388 (15 s).
+//! Cost: 90 to 21,052 executions at bound 2, there and back 47,641 (4 s).
 //! Teeth: fails with the Acquire or the Release of `publish` made Relaxed, with a store for its exchange, and without the
 //! counter of changes. The Acquire of `block_word` has none: what readers go on to is reached by loads of its own.
 
@@ -58,6 +58,7 @@ fn late_publisher(name: &str, mixed_before: bool) {
             map.release(0, 0);
             map.release(2, 1);
             assert_eq!(map.names(0).0, Names::Mixed);
+            assert!(map.shared().empty_for(0, 0));
         }
         assert_eq!(map.claim_in(0, 0), Tried::Claimed(0));
         let other = map.clone();

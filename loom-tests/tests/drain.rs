@@ -3,8 +3,10 @@
 //!
 //! Shape: one or two come in, use it and leave, by one seat or another; one closes and drains, takes the device away and
 //! frees the seats. Whoever comes in has a handle, which keeps the seats; whoever only leaves has none.
-//! Cost: COST
-//! Teeth: TEETH
+//! Cost: 128 to 4,026 executions unbounded; 71 to 1,332 at bound 2, up to 12,732 (1 s) at bound 3.
+//! Teeth: fails with the Release of a count, or the Acquire of its reader, taken away; without either light barrier or the
+//! heavy one; when only one door is closed, or who is refused stays counted; without the wake-up, and without the gate; and
+//! when a seat is looked at after the count.
 
 use farpage::model::Live;
 use farpage_loom_tests::{Witness, bounded, bounded_less, unbounded};

@@ -2,7 +2,7 @@
 //! did before.
 //!
 //! Shape: one initialises (the last also puts), one looks or tries to get.
-//! Cost: 11, 11 and about 140 executions, unbounded.
+//! Cost: 11, 11 and 248 executions, unbounded.
 //! Teeth: fails with the Release of `init` or the Acquire of `state` or `try_get` made Relaxed, and when `try_get` does
 //! not compare the generation.
 

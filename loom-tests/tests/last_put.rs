@@ -1,9 +1,10 @@
 //! Edge [last-put]: `Page::put` of each holder -> `Page::put` of the last: every holder's use of the folio.
 //!
-//! Shape: two or three holders put; a put against a `try_get`, and with a clone in between.
-//! Cost: 4, 253 and 111 executions, unbounded; the clone 333 at bound 2, 1,402 at bound 3.
-//! Teeth: fails with the Release of `put` made Relaxed, without the Acquire after it, and when `try_get` takes a
-//! reference of a count of 0.
+//! Shape: two or three holders put; a put against a `try_get`, and with a clone in between. A put that finds itself
+//! alone ends the folio by one exchange; of two at once, neither does.
+//! Cost: 25 to 38,496 executions unbounded; 75 to 1,422 at bound 2, up to 8,319 at bound 3.
+//! Teeth: fails with the Release of `put` made Relaxed, without the Acquire of its exchange or of the load after it, with a
+//! store for the exchange, and when `try_get` takes a reference of a count of 0.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -109,6 +110,36 @@ fn a_clone_keeps_the_folio_over_the_first_put() {
         folio.use_and_put();
         clone.join().unwrap();
         speculative.join().unwrap();
+        folio.assert_freed_once();
+    });
+}
+
+/// One puts by an exchange if it finds itself alone, while the other takes one more and puts both.
+#[test]
+fn a_put_beside_a_clone_and_its_puts() {
+    bounded("last_put: put beside clone", || {
+        let folio = Folio::new(2);
+        let other = folio.clone();
+        let other = thread::spawn(move || other.use_and_put());
+        folio.page().get();
+        folio.use_and_put();
+        folio.use_and_put();
+        other.join().unwrap();
+        folio.assert_freed_once();
+    });
+}
+
+/// Two put at once, so that neither finds itself alone: for a moment the folio is live, without a reference.
+#[test]
+fn a_folio_without_references_is_not_got_again() {
+    bounded("last_put: try_get of none", || {
+        let folio = Folio::new(2);
+        let life = folio.page().state().generation;
+        let others = [folio.clone(), folio.clone()].map(|folio| thread::spawn(move || folio.use_and_put()));
+        if folio.page().try_get(life).is_some() {
+            folio.use_and_put();
+        }
+        others.into_iter().for_each(|other| other.join().unwrap());
         folio.assert_freed_once();
     });
 }

@@ -5,7 +5,7 @@
 //! nothing is lost. A table that stores with Release and loads with Acquire (or a lock) excludes that.
 //!
 //! Shape: one maps and stores the leaf, one loads and unmaps it; two unmap one leaf, or two.
-//! Cost: 10, 6, 2,707 and 132 executions, unbounded; the whole path 480 at bound 2, 2,636 at bound 3.
+//! Cost: 10, 6, 412 and 1,525 executions, unbounded; the whole path 396 at bound 2.
 //! Teeth: fails with the Release of `map` or the Acquire of `unmap` taken away, and when maps are not counted. The Release
 //! of `unmap` has none: exchanges continue the release of `map`, and a put releases on its own.
 

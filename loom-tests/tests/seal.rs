@@ -6,19 +6,20 @@
 //!
 //! Shape: two or three threads try once or twice each in one block, or in two, that have served order 0 before. Each claim
 //! is used and given back, or kept to the end.
-//! Cost: COST
-//! Teeth: TEETH
-
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+//! Cost: 555 to 21,651 executions at bound 2, 102,201 (11 s) with two sealers and a claim; at bound 3 up to 182,343 (13 s), of
+//! the models with two threads. Those with three are explored no further than 1 and 2.
+//! Teeth: fails without the second look of a claim, without the look at the bits or with plain loads for it, with either side
+//! of the edge weakened, and without the seal, its counter, or a claim's heed of it.
 
 use farpage::model::{Map, Seat, Tried};
-use farpage_loom_tests::{Owned, bounded, bounded_less};
+use farpage_loom_tests::{Owned, bounded, bounded_by};
+use loom::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use loom::{sync::Arc, thread};
 
 struct Shared {
     map: Map,
     owned: Owned,
-    /// Folios of order 0, and of order 1, that live in block 0. Not seen by loom, so that it orders nothing.
+    /// Folios of order 0, and of order 1, that live in block 0. Relaxed, so that it orders nothing.
     living: [AtomicU64; 2],
 }
 
@@ -52,7 +53,7 @@ impl Shared {
     fn new(nr_pages: u64) -> Arc<Shared> {
         let map = Map::new(nr_pages);
         map.warm_up();
-        Arc::new(Shared { map, owned: Owned::new(nr_pages), living: Default::default() })
+        Arc::new(Shared { map, owned: Owned::new(nr_pages), living: [AtomicU64::new(0), AtomicU64::new(0)] })
     }
 
     fn work(&self, number: usize, work: Work) -> Done {
@@ -103,8 +104,7 @@ impl Shared {
         }
         let living = &self.living[usize::from(order)];
         living.fetch_add(1, Relaxed);
-        assert_eq!(self.living[usize::from(1 - order)].load(Relaxed), 0, "a block of one order has another");
-        // On the way out, the page is first given back: until then nobody else can have changed the block's order.
+        assert_eq!(self.living[usize::from(1 - order)].fetch_add(0, Relaxed), 0, "a block of one order has another");
         let Tried::Claimed(page) = tried else { unreachable!() };
         self.owned.begin(page, 1 << order);
         self.owned.end(page, 1 << order);
@@ -168,12 +168,12 @@ fn of_two_sealers_one_gets_the_block() {
 /// A seal that was broken, and set again by another, is not the first one.
 #[test]
 fn a_seal_is_not_taken_for_a_later_one() {
-    bounded("seal: two sealers and a claim", || race(4, [Cycle(0, 2, 1), Empty(0, 1), Keep(0, 0)], 1));
+    bounded_by(2, "seal: two sealers and a claim", || race(4, [Cycle(0, 2, 1), Empty(0, 1), Keep(0, 0)], 1));
 }
 
 #[test]
 fn two_sealers_and_a_page_that_comes_and_goes() {
-    bounded_less(1, "seal: order 2, change to 1, and 0", || {
+    bounded_by(1, "seal: order 2, change to 1, and 0", || {
         race(4, [Cycle(0, 2, 1), Exchange(0, 1), Cycle(0, 0, 1)], 1);
     });
 }

@@ -4,8 +4,12 @@
 //! A stash keeps two runs of order 0 and one of order 1 here. Three seats at most have one; a model needs one of them.
 //!
 //! Shape: one owner pushes and pops, one or two steal, each with a look, a heavy barrier and an exchange.
-//! Cost: COST
-//! Teeth: TEETH
+//! Cost: 38 and 5,404 executions unbounded; 72 to 3,733 at bound 2, two thieves 21,493 (2 s); at bound 3 up to 29,895, two
+//! thieves 300,991 (27 s).
+//! Teeth: fails with the Release of `push` or `pop`, or the Acquire of `steal`, taken away; without the light barrier or the
+//! second look at the bottom; with the last run taken without an exchange; with the cell read after the exchange, or one run
+//! more than there are cells. [stash], the order of the thief's look at a cell before the owner's next write, has none: loom
+//! moves no load behind a later store.
 
 use farpage::model::{Stash, heavy_barrier};
 use farpage_loom_tests::{Owned, bounded, unbounded};
@@ -89,6 +93,20 @@ fn a_stolen_run_comes_with_its_last_use() {
         assert!(shared.push(0, 0));
         let stolen = thief.join().unwrap();
         shared.assert_taken(0, [stolen], &[0]);
+    });
+}
+
+/// The bottom that the thief sees may be one that a pop has set.
+#[test]
+fn a_run_below_a_popped_one_comes_with_its_last_use() {
+    bounded("stash: two pushes and a pop against a steal", || {
+        let shared = Shared::new(0, &[]);
+        let thief = shared.clone();
+        let thief = thread::spawn(move || thief.steal(0));
+        assert!(shared.push(0, 0) && shared.push(0, 1));
+        let popped = shared.pop(0);
+        let stolen = thief.join().unwrap();
+        shared.assert_taken(0, [popped, stolen], &[0, 1]);
     });
 }
 
