@@ -6,7 +6,7 @@
 
 use core::cell::Cell;
 
-use crate::geometry::{FULL_WORD, PAGES_PER_BLOCK, PAGES_PER_WORD, WORD_SHIFT, WORDS_PER_BLOCK};
+use crate::geometry::{FULL_WORD, MODEL, PAGES_PER_BLOCK, PAGES_PER_WORD, WORD_SHIFT, WORDS_PER_BLOCK};
 use crate::sync::{
     AtomicU64, Backoff,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
@@ -169,8 +169,9 @@ impl FreeBits {
     fn clear(&self, at: usize, mask: u64) -> u64 {
         let word = &self.words[at];
         // Release [claim], in both: our use of the pages ends before the next owner's begins.
-        let old = if mask == FULL_WORD {
-            // All of the word is ours: nobody else can change it.
+        let old = if mask == FULL_WORD && !MODEL {
+            // All of the word is ours: nobody else can change it. (loom takes a store for unordered with a
+            // read-modify-write that has read an older one, as `are_free` may, so a model goes the other way.)
             word.store(0, Release);
             FULL_WORD
         } else {

@@ -130,8 +130,8 @@ impl Stash {
             return Some(self.cell(deque, newest).load(Relaxed));
         }
         // The last one: whoever moves the top has it.
-        // Relaxed: our own push came before, and a thief needs nothing of us.
-        let won = top == newest && deque.top.compare_exchange(newest, bottom, Relaxed, Relaxed).is_ok();
+        // Release [verify]: a search that finds nothing here any more sees what we released, or announced, before.
+        let won = top == newest && deque.top.compare_exchange(newest, bottom, Release, Relaxed).is_ok();
         // Release [steal]: as above.
         deque.bottom.store(bottom, Release);
         won.then(|| self.cell(deque, newest).load(Relaxed))

@@ -225,7 +225,7 @@ impl Space {
 
     /// How a device of `nr_pages` pages is shared out.
     pub(crate) fn seating(&self, nr_pages: u64) -> Seating {
-        Seating { cores: self.cores, cached_pages: nr_pages / 100 * u64::from(self.cache_percent) }
+        Seating { cores: self.cores, cached_pages: nr_pages * u64::from(self.cache_percent) / 100 }
     }
 
     /// The device of a folio that the caller holds.

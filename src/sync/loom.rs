@@ -14,12 +14,28 @@ pub(crate) use loom::sync::atomic::{AtomicPtr, Ordering};
 /// store comes first are silently not explored (tokio-rs/loom issues 166 and 392). So each load is announced by a
 /// store to a word beside it, which orders nothing (it is relaxed, and never read) but lets loom see two loads as
 /// a choice.
-pub(crate) struct Announced<A> {
+///
+/// And when it is dropped, loom is asked whether all uses came before; one that follows fails the model, too.
+pub(crate) struct Announced<A: Ends> {
     atomic: A,
     loads: loom::sync::atomic::AtomicBool,
 }
 
-impl<A> Announced<A> {
+/// An atomic of loom's.
+pub(crate) trait Ends {
+    /// Fails the model unless all uses come before.
+    fn end(&mut self);
+}
+
+impl<A: Ends> Drop for Announced<A> {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.atomic.end();
+        }
+    }
+}
+
+impl<A: Ends> Announced<A> {
     fn with(atomic: A) -> Announced<A> {
         Announced { atomic, loads: loom::sync::atomic::AtomicBool::new(false) }
     }
@@ -31,7 +47,7 @@ impl<A> Announced<A> {
 }
 
 // Everything but a load goes to loom's atomic as it is.
-impl<A> core::ops::Deref for Announced<A> {
+impl<A: Ends> core::ops::Deref for Announced<A> {
     type Target = A;
 
     fn deref(&self) -> &A {
@@ -42,6 +58,12 @@ impl<A> core::ops::Deref for Announced<A> {
 macro_rules! announced {
     ($($name:ident: $value:ty),*) => {$(
         pub(crate) type $name = Announced<loom::sync::atomic::$name>;
+
+        impl Ends for loom::sync::atomic::$name {
+            fn end(&mut self) {
+                self.with_mut(|_| ());
+            }
+        }
 
         impl $name {
             pub(crate) fn new(value: $value) -> $name {
@@ -89,15 +111,45 @@ pub(crate) fn wait_for<'a, T>(condvar: &Condvar, guard: MutexGuard<'a, T>, _: Du
     (condvar.wait(guard).expect("no model unwinds with a lock held"), false)
 }
 
-/// Both sides fence in a model.
-pub(crate) fn prepare_barriers() {}
+/// How many threads loom runs at most.
+const MAX_THREADS: usize = 5;
+
+/// For each thread of a model the word on which its barriers meet the heavy ones of the others.
+///
+/// Not fences: two of loom's order everything, also of two threads neither of which ever calls the heavy barrier, and make
+/// each relaxed store behind them a release. That is more than a light barrier gives where it is no instruction. On one
+/// word a light barrier comes before a heavy one, which then has all that it followed, or the other way round; and two
+/// light ones have nothing to do with each other.
+struct Barriers {
+    words: [loom::sync::atomic::AtomicBool; MAX_THREADS],
+    /// Words that are given out. Not seen by loom, so that it orders nothing.
+    nr_threads: std::sync::atomic::AtomicUsize,
+}
+
+loom::lazy_static! {
+    static ref BARRIERS: Barriers = Barriers {
+        words: core::array::from_fn(|_| loom::sync::atomic::AtomicBool::new(false)),
+        nr_threads: std::sync::atomic::AtomicUsize::new(0),
+    };
+}
+
+loom::thread_local! {
+    static WORD: usize = BARRIERS.nr_threads.fetch_add(1, Ordering::Relaxed);
+}
+
+/// To be called before threads are spawned, so that the first barrier does not order them.
+pub(crate) fn prepare_barriers() {
+    let _ = &BARRIERS.words;
+}
 
 pub(crate) fn light_barrier() {
-    loom::sync::atomic::fence(Ordering::SeqCst);
+    BARRIERS.words[WORD.with(|word| *word)].swap(true, Ordering::AcqRel);
 }
 
 pub(crate) fn heavy_barrier() {
-    loom::sync::atomic::fence(Ordering::SeqCst);
+    for word in &BARRIERS.words {
+        word.swap(true, Ordering::AcqRel);
+    }
 }
 
 /// A model names the seat that each of its threads has; whoever does not has none.
