@@ -65,7 +65,10 @@ impl<'a, 's> Batch<'a, 's> {
             }
         }
         for runs in self.claimed {
-            folios.extend(runs.map(|page| device.entry.begin(device.space, page, self.order)));
+            runs.for_each_stretch(|first, nr| {
+                let page = |i| first + (i << self.order.get());
+                folios.extend((0..nr).map(|i| device.entry.begin(device.space, page(i), self.order)));
+            });
         }
         Ok(())
     }
@@ -85,7 +88,7 @@ impl<'a, 's> Batch<'a, 's> {
             let mut runs = Runs { first: claimed.0, pages: claimed.1, order };
             // Kept even if they cannot be prepared, to be given up with the others.
             self.claimed.push(runs);
-            left -= runs.count() as u64;
+            left -= runs.len();
             let head = runs.next().unwrap_or(runs.first);
             device.entry.prepare(device.space, head, order).map_err(|error| Failed::Surely(error.into()))?;
         }
@@ -101,6 +104,24 @@ impl<'a, 's> Batch<'a, 's> {
             pages += self.order.nr_pages();
         }
         pages
+    }
+}
+
+impl Runs {
+    /// How many.
+    fn len(self) -> u64 {
+        // A run of more than a word has one bit.
+        (u64::from(self.pages.count_ones()) >> self.order.get()).max(1)
+    }
+
+    /// Calls `each` with the first page of runs that lie one behind the other, and their number.
+    fn for_each_stretch(mut self, mut each: impl FnMut(u64, u64)) {
+        while self.pages != 0 {
+            let (at, nr_pages) =
+                (self.pages.trailing_zeros(), (self.pages >> self.pages.trailing_zeros()).trailing_ones());
+            each(self.first + u64::from(at), (u64::from(nr_pages) >> self.order.get()).max(1));
+            self.pages &= u64::MAX.checked_shl(at + nr_pages).unwrap_or(0);
+        }
     }
 }
 

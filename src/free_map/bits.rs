@@ -47,12 +47,9 @@ const RUN_STARTS: [u64; WORD_SHIFT as usize + 1] = {
     starts
 };
 
-/// The first free, naturally aligned run of `order` (at most a word's) in `word`.
+/// Where free, naturally aligned runs of `order` (at most a word's) start in `word`.
 #[inline]
-fn free_run(word: u64, order: u32) -> Option<u32> {
-    if word == FULL_WORD {
-        return None;
-    }
+fn free_runs(word: u64, order: u32) -> u64 {
     let mut free = !word & FULL_WORD;
     // After step i, a set bit says that the 2^(i+1) pages from it on are free.
     let mut i = 0;
@@ -60,8 +57,20 @@ fn free_run(word: u64, order: u32) -> Option<u32> {
         free &= free >> (1 << i);
         i += 1;
     }
-    free &= RUN_STARTS[order as usize];
-    (free != 0).then(|| free.trailing_zeros())
+    free & RUN_STARTS[order as usize]
+}
+
+/// The lowest `most` of the bits that are set.
+#[inline]
+fn lowest(bits: u64, most: u64) -> u64 {
+    if u64::from(bits.count_ones()) <= most {
+        return bits;
+    }
+    let mut rest = bits;
+    for _ in 0..most {
+        rest &= rest - 1;
+    }
+    bits ^ rest
 }
 
 impl FreeBits {
@@ -102,11 +111,12 @@ impl FreeBits {
         // Relaxed: a guess that the exchange checks.
         let mut seen = word.load(Relaxed);
         loop {
-            let mut runs = run_mask(order) << free_run(seen, order)?;
-            for _ in 1..most {
-                let Some(bit) = free_run(seen | runs, order) else { break };
-                runs |= run_mask(order) << bit;
+            let starts = lowest(free_runs(seen, order), most);
+            if starts == 0 {
+                return None;
             }
+            // Each start becomes a run: they do not overlap, so there is no carry.
+            let runs = starts.wrapping_mul(run_mask(order));
             // Acquire [claim]: what the runs' last owners did before their releases is behind us.
             // Acquire [seal]: whoever sealed the block before looking at this word, we see its seal.
             // Release [verify]: a search that sees the runs taken sees that we are not sure of them yet.
@@ -282,7 +292,7 @@ pub(crate) fn free_pages(words: &[u64; WORDS_PER_BLOCK]) -> u64 {
 pub(crate) fn largest_free_order(words: &[u64; WORDS_PER_BLOCK]) -> Option<Order> {
     (0..Order::HUGE.get()).rev().find_map(|order| {
         let found = if u32::from(order) <= WORD_SHIFT {
-            words.iter().any(|&word| free_run(word, u32::from(order)).is_some())
+            words.iter().any(|&word| free_runs(word, u32::from(order)) != 0)
         } else {
             words.chunks(1 << (u32::from(order) - WORD_SHIFT)).any(|run| run.iter().all(|&word| word == 0))
         };
@@ -324,12 +334,13 @@ mod tests {
     #[test]
     fn a_run_is_found_between_others_only_where_it_is_aligned() {
         let free_at = |pages: &[u64]| pages.iter().fold(FULL_WORD, |word, &page| word & !(1 << page));
-        assert_eq!(free_run(free_at(&[1, 2, 3]), 1), Some(2));
-        assert_eq!(free_run(free_at(&[1, 2]), 1), None);
-        assert_eq!(free_run(free_at(&[1, 2]), 0), Some(1));
-        assert_eq!(free_run(0, WORD_SHIFT), Some(0));
-        assert_eq!(free_run(1, WORD_SHIFT), None);
-        assert_eq!(free_run(FULL_WORD, 0), None);
+        assert_eq!(free_runs(free_at(&[1, 2, 3]), 1), 1 << 2);
+        assert_eq!(free_runs(free_at(&[1, 2]), 1), 0);
+        assert_eq!(free_runs(free_at(&[1, 2]), 0), 0b110);
+        assert_eq!(free_runs(0, WORD_SHIFT), 1);
+        assert_eq!(free_runs(1, WORD_SHIFT), 0);
+        assert_eq!(free_runs(FULL_WORD, 0), 0);
+        assert_eq!((lowest(0b1011_0100, 2), lowest(0b1011_0100, 9), lowest(0, 1)), (0b0001_0100, 0b1011_0100, 0));
     }
 
     #[test]
