@@ -4,16 +4,16 @@
 use super::{Blocks, Claimer, FreeMap, GivenUp, Mixing, largest_free_order};
 use crate::class::Class;
 use crate::geometry::BLOCK_SHIFT;
-use crate::seat::{Recent, Seat};
+use crate::seat::Recent;
 use crate::sparse::NoMemory;
 use crate::words::Order;
 
 /// How many blocks a search by hint looks at before it settles for the next best kind of block.
 const NEAR: usize = 64;
 
-/// How far apart seats begin to search for whole blocks: so that neither their use words nor the records of their folios
-/// share a line.
-const BLOCKS_APART: u64 = 16;
+/// Blocks whose use words and records share no line with those of other blocks: of one such group, one seat takes folios of
+/// order 9.
+const GROUP: u64 = 16;
 
 impl FreeMap {
     /// A run of `order` (below 9) where hints say that there is one. Folios of one order gather in as few blocks as
@@ -111,33 +111,62 @@ impl FreeMap {
         order: Order,
         given_up: &GivenUp,
     ) -> Result<Option<u64>, NoMemory> {
-        let Claimer { blocks, seat, .. } = claimer;
+        let blocks = claimer.blocks;
         if order == Order::HUGE {
-            while let Some(block) = seat.recent(order).and_then(Recent::take) {
-                if let Some(page) = blocks.claim_whole(block, order, given_up)? {
-                    return Ok(Some(page));
-                }
+            if let Some(page) = self.search_group(claimer, given_up)? {
+                return Ok(Some(page));
             }
         }
         let nr_blocks = order.nr_pages() >> BLOCK_SHIFT;
         let range = self.blocks();
-        let start = self.start_of(seat);
-        for (mut at, end) in [(start, range.end), (range.start, start)] {
-            while let Some(free) = blocks.hints().next_free(at, end) {
-                // The aligned run that begins at `free`, or the next one if it lies inside a run.
-                let run = free.next_multiple_of(nr_blocks);
-                if run + nr_blocks > range.end {
-                    break;
-                }
-                // The first block of the run that is not empty, if any, decides where to go on.
-                let is_free = |block| blocks.hints().next_free(block, block + 1).is_some();
-                if (run..run + nr_blocks).all(is_free) {
-                    if let Some(page) = blocks.claim_whole(run, order, given_up)? {
-                        return Ok(Some(page));
-                    }
-                }
-                at = run + nr_blocks;
+        let mut at = range.start;
+        while let Some(free) = blocks.hints().next_free(at, range.end) {
+            // The aligned run that begins at `free`, or the next one if it lies inside a run.
+            let run = free.next_multiple_of(nr_blocks);
+            if run + nr_blocks > range.end {
+                break;
             }
+            let is_free = |block| blocks.hints().next_free(block, block + 1).is_some();
+            if (run..run + nr_blocks).all(is_free) {
+                if let Some(page) = blocks.claim_whole(run, order, given_up)? {
+                    return Ok(Some(page));
+                }
+            }
+            at = run + nr_blocks;
+        }
+        Ok(None)
+    }
+
+    /// A block of order 9 that the seat has freed, or one of the group that it takes blocks from, or of another group in which
+    /// nobody has any.
+    fn search_group(&self, claimer: Claimer<'_>, given_up: &GivenUp) -> Result<Option<u64>, NoMemory> {
+        let (Claimer { blocks, seat, .. }, order, range) = (claimer, Order::HUGE, self.blocks());
+        while let Some(block) = seat.recent(order).and_then(Recent::take) {
+            if let Some(page) = blocks.claim_whole(block, order, given_up)? {
+                return Ok(Some(page));
+            }
+        }
+        // The next of the group; a multiple is the next group, which may be anybody's.
+        while let Some(block) = seat.block(order).filter(|block| block % GROUP != 0) {
+            seat.set_block(order, Some(block + 1));
+            if let Some(page) = blocks.claim_whole(block, order, given_up)? {
+                return Ok(Some(page));
+            }
+        }
+        let mut at = range.start;
+        for _ in 0..NEAR {
+            let Some(free) = blocks.hints().next_free(at, range.end) else { break };
+            let group = free.next_multiple_of(GROUP);
+            if group + GROUP > range.end {
+                break;
+            }
+            if (group..group + GROUP).all(|block| blocks.seems_free(block)) {
+                seat.set_block(order, Some(group + 1));
+                if let Some(page) = blocks.claim_whole(group, order, given_up)? {
+                    return Ok(Some(page));
+                }
+            }
+            at = group + GROUP;
         }
         Ok(None)
     }
@@ -160,11 +189,5 @@ impl FreeMap {
             at = block + 1;
             Some(block)
         })
-    }
-
-    /// The block at which `seat` begins to search for whole blocks.
-    fn start_of(&self, seat: &Seat) -> u64 {
-        let range = self.blocks();
-        range.start + seat.number() as u64 * BLOCKS_APART % (range.end - range.start)
     }
 }

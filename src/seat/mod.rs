@@ -41,8 +41,8 @@ pub(crate) struct Seat {
     live: AtomicI64,
     /// Pages that are taken, and may be given up again before they become a folio.
     unsure: AtomicU64,
-    /// For each order below 9, the block that it takes from.
-    blocks: [AtomicU64; NR_ORDERS],
+    /// For each order below 9, the block that it takes from; for order 9, the next block of the group that it takes from.
+    blocks: [AtomicU64; NR_ORDERS + 1],
     /// For each order up to 9, blocks of it in which this seat has made room.
     recent: [Recent; NR_ORDERS + 1],
     stash: Stash,
@@ -62,10 +62,6 @@ impl Seat {
             stash: Stash::new(budget)?,
             spans: OnceLock::new(),
         })
-    }
-
-    pub(crate) fn number(&self) -> usize {
-        self.number
     }
 
     #[inline]
@@ -138,7 +134,7 @@ impl Seat {
         self.unsure.load(Acquire)
     }
 
-    /// The block that orders like this one are taken from.
+    /// Where `order` is taken from; see the field.
     #[inline]
     pub(crate) fn block(&self, order: Order) -> Option<u64> {
         let block = self.blocks.get(usize::from(order.get()))?.load(Relaxed);
