@@ -225,7 +225,12 @@ impl<'s> Device<'s> {
 
     /// Makes folios of pages that were claimed as a span.
     fn begin_span(&self, seat: &Seat, pages: Range<u64>) -> Result<RangeHandle<'s>, AllocError> {
+        let mut prepared = None;
         for (page, order) in folios_of(pages.clone()) {
+            // A block's records lie in one section, and it has one word.
+            if !order.is_whole_block() && prepared.replace(block_of(page)) == Some(block_of(page)) {
+                continue;
+            }
             if let Err(error) = self.entry.prepare(self.space, page, order) {
                 self.entry.map().release_span(self.entry.claimer(self.space, seat), pages);
                 return Err(error.into());

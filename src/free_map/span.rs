@@ -14,8 +14,8 @@ use crate::seat::{SpanHint, SpanHints};
 use crate::sparse::NoMemory;
 use crate::words::Order;
 
-/// How far a look at a run reaches in each direction: beyond what is asked for, or gives itself up.
-const REACH: u64 = 16 * PAGES_PER_BLOCK;
+/// How far a look at a run reaches in each direction, if no longer one is asked for.
+const REACH: u64 = 8 * PAGES_PER_BLOCK;
 
 /// How many hints a claim looks at before it scans.
 const HINTS_AT_MOST: usize = 64;
@@ -132,7 +132,7 @@ impl FreeMap {
     pub(crate) fn release_span(&self, claimer: Claimer<'_>, span: Range<u64>) {
         claimer.blocks.release_pages(span.clone());
         if let Some(hints) = claimer.seat.spans_if_any() {
-            let run = self.run_around(claimer, span.clone());
+            let run = self.run_around(claimer, span.clone(), REACH);
             hints.push(span.start, run.end - run.start);
         }
         self.note_released(span.end - span.start);
@@ -179,10 +179,10 @@ impl FreeMap {
     }
 
     /// The free run that `span`, free itself, is part of, as far as a look reaches.
-    fn run_around(&self, claimer: Claimer<'_>, span: Range<u64>) -> Range<u64> {
+    fn run_around(&self, claimer: Claimer<'_>, span: Range<u64>, reach: u64) -> Range<u64> {
         let pages = self.pages();
-        let first = span.start.saturating_sub(REACH).max(pages.start);
-        let end = (span.end + REACH).min(pages.end);
+        let first = span.start.saturating_sub(reach).max(pages.start);
+        let end = (span.end + reach).min(pages.end);
         start_of_run(claimer.blocks, span.start, first)..end_of_run(claimer.blocks, span.end, end)
     }
 
@@ -195,7 +195,7 @@ impl FreeMap {
         span: &Span<'_>,
         given_up: &GivenUp,
     ) -> Result<Option<u64>, NoMemory> {
-        let run = self.run_around(claimer, hint.page..hint.page);
+        let run = self.run_around(claimer, hint.page..hint.page, span.nr_pages.max(REACH));
         let seen = run.end - run.start;
         if hint.has_grown(seen) {
             return Ok(None);
