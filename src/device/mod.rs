@@ -106,8 +106,9 @@ impl<'s> Device<'s> {
     /// Allocates a folio of `order`, with one reference: the handle.
     ///
     /// The folio is naturally aligned, its private word is 0, and nothing of its last owner shows through. Lock-free;
-    /// any number of threads may allocate and free at once. Constant time while hints find room; a search of the whole
-    /// device (one step a block of 512 pages) before it fails.
+    /// any number of threads may allocate and free at once. Constant time while this thread has freed such a folio lately, or
+    /// hints find room; a search of the whole device (8 words for each block of 512 pages), which interrupts the cores that
+    /// run this process once, before it fails. Not for signal handlers: what a thread has for itself is not re-entrant.
     ///
     /// # Errors
     ///
