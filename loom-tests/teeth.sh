@@ -57,18 +57,17 @@ last_put: count 0 is free@page/state.rs@s/if count == 0 || count >= MAX_REFS/if 
 map: Release@page/mod.rs@s/fetch_add(State::ONE_MAP, Release)/fetch_add(State::ONE_MAP, Relaxed)/@map@a_taken_leaf_brings_the_handles_work_with_it
 map: Acquire of unmap@page/mod.rs@s/next.bits(), Acquire, Relaxed/next.bits(), Relaxed, Relaxed/@map@a_taken_leaf_brings_the_handles_work_with_it
 map: maps are counted@page/state.rs@s/if self.maps() == 0 { None }/if self.maps() == 0 { Some(self) }/@map@of_two_takes_of_copies_one_wins
-claim: Release of bits@free_map/bits.rs@s/fetch_and(!mask, Release)/fetch_and(!mask, Relaxed)/@claim@bits_of_one_page
+claim: Release of bits@free_map/bits.rs@s/fetch_sub(mask, Release)/fetch_sub(mask, Relaxed)/@claim@bits_of_one_page
 claim: Acquire of bits@free_map/bits.rs@s/(seen, seen | runs, AcqRel, Relaxed)/(seen, seen | runs, Release, Relaxed)/@claim@bits_of_one_page
 claim: Acquire of spans@free_map/bits.rs@s/(seen, seen | mask, AcqRel, Relaxed)/(seen, seen | mask, Release, Relaxed)/@claim@bits_of_two_words_twice
 claim: undone words go back@free_map/bits.rs@s/self.release_span(start, before);/let _ = before;/@claim@bits_of_two_words_against_a_page
-claim: Release of whole@free_map/blocks.rs@s/given_back().bits(), Release/given_back().bits(), Relaxed/@claim@a_block_is_claimed_after_the_last_use_of_the_block
-claim: Release of whole for a page@free_map/blocks.rs@s/given_back().bits(), Release/given_back().bits(), Relaxed/@claim@a_page_is_claimed_after_the_last_use_of_its_block
-claim: Acquire of small@free_map/blocks.rs@/fn make_serve(/,/^    }/s/AcqRel/Release/@claim@a_page_is_claimed_after_the_last_use_of_its_block
-claim: Acquire of whole?@free_map/blocks.rs@/fn claim_one_whole(/,/^    }/s/AcqRel/Release/@claim@a_block_is_claimed_after_the_last_use_of_the_block
-claim: Acquires of whole, use_of@free_map/blocks.rs@/fn claim_one_whole(/,/^    }/s/AcqRel/Release/;/fn use_of(/,/^    }/s/load(Acquire)/load(Relaxed)/@claim@a_block_is_claimed_after_the_last_use_of_the_block
+claim: Release of whole@free_map/blocks/whole.rs@s/given_back().bits(), Release/given_back().bits(), Relaxed/@claim@a_block_is_claimed_after_the_last_use_of_the_block
+claim: Release of whole for a page@free_map/blocks/whole.rs@s/given_back().bits(), Release/given_back().bits(), Relaxed/@claim@a_page_is_claimed_after_the_last_use_of_its_block
+claim: Acquire of small@free_map/blocks/purpose.rs@/fn make_serve(/,/^    }/s/AcqRel/Release/@claim@a_page_is_claimed_after_the_last_use_of_its_block
+claim: Acquire of whole?@free_map/blocks/whole.rs@/fn claim_one_whole(/,/^    }/s/AcqRel/Release/@claim@a_block_is_claimed_after_the_last_use_of_the_block
 claim: Acquire of are_free@free_map/bits.rs@/pub(crate) fn are_free/,/^    }/s/AcqRel/Release/@claim@a_block_is_claimed_after_the_last_use_of_its_pages
-claim: undone page goes back@free_map/blocks.rs@s/bits.release_span(start, order.nr_pages());/let _ = (bits, start);/@claim@a_whole_block_and_a_page_of_it
-claim: undone block goes back@free_map/blocks.rs@/fn claim_whole(/,/^    }/s/self.release_blocks(block..at);/let _ = at;/@claim@a_run_of_blocks_and_a_page_in_it
+claim: undone page goes back@free_map/blocks/mod.rs@s/bits.release_span(start, order.nr_pages());/let _ = (bits, start);/@claim@a_whole_block_and_a_page_of_it
+claim: undone block goes back@free_map/blocks/whole.rs@/fn claim_whole(/,/^    }/s/self.release_blocks(block..at);/let _ = at;/@claim@a_run_of_blocks_and_a_page_in_it
 stash: Acquire of push?@seat/stash.rs@/fn push(/,/^    }/s/top.load(Acquire)/top.load(Relaxed)/@stash@a_cell_is_not_written_again_before_it_was_read
 stash: Release of steal?@seat/stash.rs@/fn steal(/,/^    }/s/top + 1, AcqRel, Relaxed/top + 1, Acquire, Relaxed/@stash@a_cell_is_not_written_again_before_it_was_read
 stash: cell before exchange@seat/stash.rs@/fn steal(/,/^    }/{s/let page = self.cell(deque, top).load(Relaxed);//;s/.is_ok().then_some(page)/.is_ok().then(|| self.cell(deque, top).load(Relaxed))/}@stash@a_cell_is_not_written_again_before_it_was_read
@@ -83,8 +82,8 @@ steal: light barrier@seat/stash.rs@/fn pop(/,/^    }/s/light_barrier();//@stash@
 steal: heavy barrier@free_map/exact.rs@/fn drain_some(/,/^    }/s/heavy_barrier();//@verify@a_run_is_found_or_a_page_of_it_popped
 steal: exchange of the last@seat/stash.rs@s/let won = top == newest .*/let won = top == newest; deque.top.store(bottom, Release);/@stash@the_last_run_has_one_taker
 steal: bottom is looked at again@seat/stash.rs@/fn steal(/,/^    }/s/if top >= deque.bottom.load(Acquire)/if top == u64::MAX/@stash@a_thief_looks_again_for_the_next_run
-seal: second look@free_map/blocks.rs@/fn claim_small/,/^    }/s/if self.make_serve(block, word, purpose) {/if true {/@seal@a_small_claim_breaks_a_seal_or_goes_without
-seal: second look, change@free_map/blocks.rs@/fn claim_small/,/^    }/s/if self.make_serve(block, word, purpose) {/if true {/@seal@a_block_changes_its_order_only_when_it_is_empty
+seal: second look@free_map/blocks/mod.rs@/fn claim_small/,/^    }/s/if self.make_serve(block, word, purpose) {/if true {/@seal@a_small_claim_breaks_a_seal_or_goes_without
+seal: second look, change@free_map/blocks/mod.rs@/fn claim_small/,/^    }/s/if self.make_serve(block, word, purpose) {/if true {/@seal@a_block_changes_its_order_only_when_it_is_empty
 seal: are_free by RMW@free_map/bits.rs@/pub(crate) fn are_free/,/^    }/s/fetch_or(0, AcqRel)/load(Acquire)/@seal@a_small_claim_breaks_a_seal_or_goes_without
 seal: Release of are_free@free_map/bits.rs@/pub(crate) fn are_free/,/^    }/s/AcqRel/Acquire/@seal@a_small_claim_breaks_a_seal_or_goes_without
 seal: Acquire of claim@free_map/bits.rs@s/(seen, seen | runs, AcqRel, Relaxed)/(seen, seen | runs, Release, Relaxed)/@seal@a_small_claim_breaks_a_seal_or_goes_without
@@ -92,8 +91,8 @@ seal: Acquire of span@free_map/bits.rs@s/(seen, seen | mask, AcqRel, Relaxed)/(s
 seal: seals are counted@free_map/block_use.rs@s/(self.0 | SEALED).wrapping_add(ONE_SEAL)/(self.0 | SEALED).wrapping_add(0 * ONE_SEAL)/@seal@a_seal_is_not_taken_for_a_later_one
 seal: a claim sees it@free_map/block_use.rs@/fn serves(/,/^    }/s/self.0 & SEALED == 0/true/@seal@a_small_claim_breaks_a_seal_or_goes_without
 seal: a span sees it@free_map/block_use.rs@/fn serves_all(/,/^    }/s/self.0 & SEALED == 0/true/@seal@a_span_over_two_words_or_the_block
-seal: it is set@free_map/blocks.rs@/fn exchange_empty/,/^    }/s/let sealed = seen.sealed();/let sealed = seen;/@seal@a_small_claim_breaks_a_seal_or_goes_without
-seal: bits are looked at@free_map/blocks.rs@s/if !bits.are_free() {/if false {/@seal@a_small_claim_breaks_a_seal_or_goes_without
+seal: it is set@free_map/blocks/purpose.rs@/fn exchange_empty/,/^    }/s/let sealed = seen.sealed();/let sealed = seen;/@seal@a_small_claim_breaks_a_seal_or_goes_without
+seal: bits are looked at@free_map/blocks/purpose.rs@s/if !bits.are_free() {/if false {/@seal@a_small_claim_breaks_a_seal_or_goes_without
 verify: light barrier@free_map/mod.rs@/fn note_released(/,/^    }/s/light_barrier();//@verify@a_page_that_is_freed_into_a_stash_is_found
 verify: light barrier, map@free_map/mod.rs@/fn note_released(/,/^    }/s/light_barrier();//@verify@a_page_that_moves_to_a_block_behind_the_search_is_found
 verify: heavy barrier@free_map/exact.rs@/fn search_exactly(/,/^    }/s/heavy_barrier();//@verify@a_page_that_moves_to_a_block_behind_the_search_is_found
@@ -101,15 +100,15 @@ verify: announcement@free_map/exact.rs@s/self.searchers.fetch_add(1, Relaxed);//
 verify: count of releases@free_map/mod.rs@s/self.releases.fetch_add(nr_pages, Release);/let _ = nr_pages;/@verify@a_block_that_is_freed_behind_the_search_is_found
 verify: Release of the count@free_map/mod.rs@s/self.releases.fetch_add(nr_pages, Release);/self.releases.fetch_add(nr_pages, Relaxed);/@verify@a_page_that_is_freed_into_a_stash_is_found
 verify: Release of bits@free_map/bits.rs@s/(seen, seen | runs, AcqRel, Relaxed)/(seen, seen | runs, Acquire, Relaxed)/@verify@a_page_that_moves_to_a_block_behind_the_search_is_found
-verify: Release of whole@free_map/blocks.rs@/fn exchange_empty/,/^    }/s/AcqRel/Acquire/@verify@a_block_that_is_freed_behind_the_search_is_found
-verify: Acquire of use_of@free_map/blocks.rs@/fn use_of(/,/^    }/s/load(Acquire)/load(Relaxed)/@verify@a_block_that_is_freed_behind_the_search_is_found
+verify: Release of whole@free_map/blocks/purpose.rs@/fn exchange_empty/,/^    }/s/AcqRel/Acquire/@verify@a_block_that_is_freed_behind_the_search_is_found
+verify: Acquire of use_of@free_map/blocks/mod.rs@/fn use_of(/,/^    }/s/load(Acquire)/load(Relaxed)/@verify@a_block_that_is_freed_behind_the_search_is_found
 verify: Acquire of look@free_map/bits.rs@/fn look(/,/^    }/s/load(Acquire)/load(Relaxed)/@verify@a_page_that_moves_to_a_block_behind_the_search_is_found
 verify: Release of pop@seat/stash.rs@/fn pop(/,/^    }/s/(newest, bottom, Release, Relaxed)/(newest, bottom, Relaxed, Relaxed)/@verify@a_page_that_is_freed_while_another_leaves_a_stash_is_found
 verify: Acquire of oldest@seat/stash.rs@/fn oldest(/,/^    }/s/load(Acquire)/load(Relaxed)/g@verify@a_page_that_is_freed_while_another_leaves_a_stash_is_found
 verify: stashes are drained@free_map/exact.rs@s/let pages = self.drain_some(claimer);/let pages = 0;/@verify@a_page_that_is_freed_into_a_stash_is_found
 verify: pages given up are told@free_map/mod.rs@s/self.note_released(given_up.pages());//@verify@a_span_that_is_undone_hides_no_page
 verify: blocks given up are told@free_map/mod.rs@s/self.note_released(given_up.pages());//@verify@a_claim_that_is_undone_hides_no_block
-verify: who is unsure is seen@free_map/exact.rs@s/let unsure = claimer.seats.unsure_pages();/let unsure = 0;/@verify@a_span_that_is_undone_hides_no_page
+verify: who is unsure is seen@free_map/exact.rs@s/let unsure = claimer.seats.unsure_pages().*;/let unsure = 0;/@verify@a_span_that_is_undone_hides_no_page
 verify: a search is unsure@free_map/exact.rs@s/claimer.seat.begin_unsure(order.nr_pages());//;s/claimer.seat.end_unsure(order.nr_pages());//@verify@what_another_search_steals_in_vain_is_found
 verify: a draining cache is unsure@free_map/mod.rs@/fn drain_seat(/,/^    }/{s/self.while_unsure(claimer.seat, order.nr_pages(), |_| {/{/;s/^            });/            };/}@verify@what_a_dropped_cache_gives_back_is_found
 verify: Release of end_unsure@seat/mod.rs@/fn end_unsure(/,/^    }/s/Release)/Relaxed)/@verify@a_span_that_is_undone_hides_no_page

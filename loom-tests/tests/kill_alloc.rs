@@ -64,7 +64,6 @@ fn an_allocation_is_refused_or_waited_for() {
 
 /// Once drained, always drained: an allocation that is being refused does not keep the device.
 #[test]
-#[ignore = "a refused allocation is counted for a moment, and `unregister` says Busy"]
 fn a_drained_device_can_be_unregistered() {
     bounded("kill_alloc: drained", || {
         with_space(4, |space| {

@@ -132,7 +132,7 @@ impl Drop for CountedPages<'_> {
     fn drop(&mut self) {
         let entry = self.entry();
         let seat = self.seat.unwrap_or_else(|| entry.seats().of_this_thread());
-        entry.give_back(self.space, seat, self.place);
+        entry.map().give_back(self.space.blocks(), seat, self.place.head.get(), self.place.order);
         // The last to leave may find the device gone behind itself: nothing of it is touched after the count.
         self.door.exit(self.space.bell(), seat, self.place.order.nr_pages());
     }

@@ -175,16 +175,6 @@ impl Entry {
         Err(NotRetired::Busy { live_pages: live.pages() })
     }
 
-    /// Takes a run back whose folio has ended: into the stash of `seat` if there is room, or into the free map.
-    #[inline]
-    pub(crate) fn give_back(&self, space: &Space, seat: &Seat, place: Place) {
-        if seat.stash().push(place.order, place.head.get()) {
-            self.map.note_released(place.order.nr_pages());
-        } else {
-            self.map.release(space.blocks(), seat, place.head.get(), place.order);
-        }
-    }
-
     /// Memory for the metadata of a run that the caller has claimed, and the words of its blocks brought up to date.
     pub(crate) fn prepare(&self, space: &Space, page: u64, order: Order) -> Result<(), NoMemory> {
         space.sections().populate(Place { head: Offset::from_low_bits(page), order })?;

@@ -180,7 +180,17 @@ impl FreeMap {
         claimed
     }
 
-    /// Gives a run back.
+    /// Takes a run back whose folio has ended: into the stash of `seat` if there is room, or into the map.
+    #[inline]
+    pub(crate) fn give_back(&self, blocks: &Blocks, seat: &Seat, page: u64, order: Order) {
+        if seat.stash().push(order, page) {
+            self.note_released(order.nr_pages());
+        } else {
+            self.release(blocks, seat, page, order);
+        }
+    }
+
+    /// Gives a run back to the map.
     #[inline]
     pub(crate) fn release(&self, blocks: &Blocks, seat: &Seat, page: u64, order: Order) {
         if blocks.release(page, order) {

@@ -216,11 +216,7 @@ impl Seat<'_> {
 
     /// As the end of a folio does: into the stash, or into the map.
     pub fn give_back(&self, page: u64, order: u8) {
-        if self.seat.stash().push(self::order(order), page) {
-            self.map.map.note_released(self::order(order).nr_pages());
-        } else {
-            self.release(page, order);
-        }
+        self.map.map.give_back(&self.map.blocks, self.seat, page, self::order(order));
     }
 
     /// As `Device::alloc` begins: from the stash.
