@@ -63,7 +63,7 @@ claim: Acquire of spans@free_map/bits.rs@s/(seen, seen | mask, AcqRel, Relaxed)/
 claim: undone words go back@free_map/bits.rs@s/self.release_span(start, before);/let _ = before;/@claim@bits_of_two_words_against_a_page
 claim: Release of whole@free_map/blocks/whole.rs@s/given_back().bits(), Release/given_back().bits(), Relaxed/@claim@a_block_is_claimed_after_the_last_use_of_the_block
 claim: Release of whole for a page@free_map/blocks/whole.rs@s/given_back().bits(), Release/given_back().bits(), Relaxed/@claim@a_page_is_claimed_after_the_last_use_of_its_block
-claim: Acquire of small@free_map/blocks/purpose.rs@/fn make_serve(/,/^    }/s/AcqRel/Release/@claim@a_page_is_claimed_after_the_last_use_of_its_block
+claim: Acquire of small@free_map/blocks/purpose.rs@/fn make_serve(/,/^    }/s/AcqRel/crate::sync::Ordering::Release/@claim@a_page_is_claimed_after_the_last_use_of_its_block
 claim: Acquire of whole?@free_map/blocks/whole.rs@/fn claim_one_whole(/,/^    }/s/AcqRel/Release/@claim@a_block_is_claimed_after_the_last_use_of_the_block
 claim: Acquire of are_free@free_map/bits.rs@/pub(crate) fn are_free/,/^    }/s/AcqRel/Release/@claim@a_block_is_claimed_after_the_last_use_of_its_pages
 claim: undone page goes back@free_map/blocks/mod.rs@s/bits.release_span(start, order.nr_pages());/let _ = (bits, start);/@claim@a_whole_block_and_a_page_of_it
@@ -100,7 +100,7 @@ verify: announcement@free_map/exact.rs@s/self.searchers.fetch_add(1, Relaxed);//
 verify: count of releases@free_map/mod.rs@s/self.releases.fetch_add(nr_pages, Release);/let _ = nr_pages;/@verify@a_block_that_is_freed_behind_the_search_is_found
 verify: Release of the count@free_map/mod.rs@s/self.releases.fetch_add(nr_pages, Release);/self.releases.fetch_add(nr_pages, Relaxed);/@verify@a_page_that_is_freed_into_a_stash_is_found
 verify: Release of bits@free_map/bits.rs@s/(seen, seen | runs, AcqRel, Relaxed)/(seen, seen | runs, Acquire, Relaxed)/@verify@a_page_that_moves_to_a_block_behind_the_search_is_found
-verify: Release of whole@free_map/blocks/purpose.rs@/fn exchange_empty/,/^    }/s/AcqRel/Acquire/@verify@a_block_that_is_freed_behind_the_search_is_found
+verify: Release of whole@free_map/blocks/purpose.rs@/fn exchange_empty/,/^    }/s/AcqRel/crate::sync::Ordering::Acquire/@verify@a_block_that_is_freed_behind_the_search_is_found
 verify: Acquire of use_of@free_map/blocks/mod.rs@/fn use_of(/,/^    }/s/load(Acquire)/load(Relaxed)/@verify@a_block_that_is_freed_behind_the_search_is_found
 verify: Acquire of look@free_map/bits.rs@/fn look(/,/^    }/s/load(Acquire)/load(Relaxed)/@verify@a_page_that_moves_to_a_block_behind_the_search_is_found
 verify: Release of pop@seat/stash.rs@/fn pop(/,/^    }/s/(newest, bottom, Release, Relaxed)/(newest, bottom, Relaxed, Relaxed)/@verify@a_page_that_is_freed_while_another_leaves_a_stash_is_found

@@ -153,7 +153,8 @@ impl FreeMap {
                 return Ok(Some(page));
             }
         }
-        let mut at = range.start;
+        // Seats begin to look at groups of their own, so that many of them need not pass each other's.
+        let mut at = range.start + seat.number() as u64 * GROUP % (range.end - range.start);
         for _ in 0..NEAR {
             let Some(free) = blocks.hints().next_free(at, range.end) else { break };
             let group = free.next_multiple_of(GROUP);

@@ -64,6 +64,10 @@ impl Seat {
         })
     }
 
+    pub(crate) fn number(&self) -> usize {
+        self.number
+    }
+
     #[inline]
     pub(crate) fn stash(&self) -> &Stash {
         &self.stash
