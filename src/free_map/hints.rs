@@ -6,7 +6,6 @@
 #![forbid(unsafe_code)]
 
 use super::index::Index;
-use super::summary::Summary;
 use crate::class::Class;
 use crate::geometry::BLOCK_SHIFT;
 use crate::sparse::{NoMemory, ReserveError};
@@ -17,9 +16,9 @@ const NR_CLASSES: usize = BLOCK_SHIFT as usize + 1;
 /// Sets of blocks.
 pub(crate) struct Hints {
     /// For each class, blocks of it with a free page.
-    room: [Index; NR_CLASSES],
-    /// Blocks with a taken page.
-    taken: Summary,
+    room: [Index<false>; NR_CLASSES],
+    /// Blocks without a taken page.
+    free: Index<true>,
 }
 
 /// The number of a class that goes by its bits.
@@ -38,11 +37,11 @@ impl Hints {
             room.push(Index::new(nr_blocks)?);
         }
         let Ok(room) = room.try_into() else { unreachable!("an index for each class") };
-        Ok(Hints { room, taken: Summary::new(nr_blocks)? })
+        Ok(Hints { room, free: Index::new(nr_blocks)? })
     }
 
     pub(super) fn populate(&self, block: u64) -> Result<(), NoMemory> {
-        self.taken.populate(block)
+        self.free.populate(block)
     }
 
     /// Makes room to note a block of `class`.
@@ -57,21 +56,19 @@ impl Hints {
 
     /// The first block of `from..end` that may have no taken page.
     pub(crate) fn next_free(&self, from: u64, end: u64) -> Option<u64> {
-        self.taken.next_absent(from, end)
+        self.free.next(from, end)
     }
 
     /// `block` has a taken page, unless `is_free` says so after it was noted.
     pub(super) fn note_taken(&self, block: u64, is_free: impl FnOnce() -> bool) {
-        if self.taken.insert(block) && is_free() {
-            self.taken.remove(block);
+        if self.free.remove(block) && is_free() {
+            self.free.insert(block);
         }
     }
 
     /// `block` has no taken page.
     pub(super) fn note_free(&self, block: u64) {
-        if self.taken.contains(block) {
-            self.taken.remove(block);
-        }
+        self.free.insert(block);
     }
 
     /// `block`, of `class`, has a free page.
@@ -93,6 +90,6 @@ impl Hints {
     /// Bytes of metadata: reserved and populated.
     pub(super) fn bytes(&self) -> (u64, u64) {
         let room = self.room.iter().map(Index::bytes);
-        room.fold(self.taken.bytes(), |sum, bytes| (sum.0 + bytes.0, sum.1 + bytes.1))
+        room.fold(self.free.bytes(), |sum, bytes| (sum.0 + bytes.0, sum.1 + bytes.1))
     }
 }

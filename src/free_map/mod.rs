@@ -15,7 +15,6 @@ mod index;
 mod runs;
 mod search;
 mod span;
-mod summary;
 
 use core::ops::Range;
 
