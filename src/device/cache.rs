@@ -54,7 +54,7 @@ impl<'s> Cache<'s> {
     }
 
     /// As [`Device::alloc`], errors included.
-    #[inline]
+    #[inline(always)]
     pub fn alloc(&mut self, order: Order) -> Result<Folio<'s>, AllocError> {
         self.device.alloc_at(self.seat(), order)
     }
@@ -66,7 +66,7 @@ impl<'s> Cache<'s> {
 
     /// Puts a reference, as dropping the handle does. A folio whose last reference it is stays in this cache if there is
     /// room. Folios of other devices are welcome, and go their own way.
-    #[inline]
+    #[inline(always)]
     pub fn put(&mut self, folio: Folio<'s>) {
         if !self.device.owns(&folio) {
             return drop(folio);

@@ -23,7 +23,7 @@ pub(crate) fn end_folio(space: &Space, place: Place, private: u64) {
 }
 
 /// The same for a caller that knows the device, and has a seat there for itself.
-#[inline]
+#[inline(always)]
 pub(crate) fn end_folio_at(space: &Space, place: Place, private: u64, entry: &Entry, seat: &Seat) {
     let door = space.devices().door(entry.index());
     end(CountedPages { space, place, entry: NonNull::from(entry), door, seat: Some(seat) }, private);

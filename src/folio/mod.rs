@@ -123,7 +123,7 @@ impl<'s> Folio<'s> {
     }
 
     /// Drops the reference. If it was the last, the folio is still to be ended: its place, and the driver's word.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn put(self) -> Option<(Place, u64)> {
         let last = put(&self).map(|private| (self.word.place(), private));
         mem::forget(self);
