@@ -9,6 +9,8 @@ use crate::device::{Device, end_span};
 use crate::error::{AllocError, SplitRangeError};
 use crate::folio::{Folio, FolioWord, PageRef};
 use crate::free_map::{Placement, Span, folios_of};
+use crate::geometry::block_of;
+use crate::seat::Seat;
 use crate::section_map::Place;
 use crate::space::Space;
 use crate::words::{Offset, OffsetRange, Order};
@@ -116,6 +118,62 @@ impl RangeRequest {
         let is_plain = self.align == 1 && self.window.is_none() && self.placement == Placement::Any;
         let order = Order::largest_within(self.nr_pages);
         (is_plain && order.nr_pages() == self.nr_pages && order <= LARGEST_SMALL).then_some(order)
+    }
+}
+
+impl<'s> Device<'s> {
+    /// Allocates pages in one run, of any length and where the request wants them.
+    ///
+    /// The run is made of naturally aligned folios; see [`RangeHandle`]. Lock-free. A request without conditions is served
+    /// from runs that this thread has seen free; one for a place, a window or a direction looks at every block of the
+    /// device, 8 words each.
+    ///
+    /// # Errors
+    ///
+    /// As [`Device::alloc`], where [`AllocError::Fragmented`] counts the free pages of the whole device, whatever place or
+    /// window was asked for; [`AllocError::BadRange`] and [`AllocError::OutsideWindow`] for requests that no state of the
+    /// device could meet.
+    pub fn alloc_range(&self, request: RangeRequest) -> Result<RangeHandle<'s>, AllocError> {
+        let sections = self.space.sections();
+        let place = |(page, order)| Place { head: Offset::from_low_bits(page), order };
+        let soon = |pages| folios_of(pages).map(place).for_each(|place| sections.prefetch(place));
+        let span = request.in_device(self.range(), &soon).map_err(|error| self.dying_or(error))?;
+        let seat = self.entry.seats().of_this_thread();
+        if let Some(order) = request.as_small_order() {
+            match self.alloc_at(seat, order) {
+                Ok(folio) => {
+                    let start = folio.into_place().head.get();
+                    return Ok(RangeHandle::from_owned(self.space, start..start + order.nr_pages()));
+                }
+                // There may be a run that is not aligned.
+                Err(AllocError::Fragmented { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.admit(seat, span.nr_pages)?;
+        let claimed = self.entry.map().claim_span(self.entry.claimer(self.space, seat), &span);
+        let claimed = claimed.map_err(|error| AllocError::from_claim(error, span.nr_pages));
+        let begun = claimed.and_then(|start| self.begin_span(seat, start..start + span.nr_pages));
+        begun.inspect_err(|_| self.dismiss(seat, span.nr_pages))
+    }
+
+    /// Makes folios of pages that were claimed as a span.
+    fn begin_span(&self, seat: &Seat, pages: Range<u64>) -> Result<RangeHandle<'s>, AllocError> {
+        let mut prepared = None;
+        for (page, order) in folios_of(pages.clone()) {
+            // A block's records lie in one section, and it has one word.
+            if !order.is_whole_block() && prepared.replace(block_of(page)) == Some(block_of(page)) {
+                continue;
+            }
+            if let Err(error) = self.entry.prepare(self.space, page, order) {
+                self.entry.map().release_span(self.entry.claimer(self.space, seat), pages);
+                return Err(error.into());
+            }
+        }
+        for (page, order) in folios_of(pages.clone()) {
+            self.entry.begin(self.space, page, order).into_place();
+        }
+        Ok(RangeHandle::from_owned(self.space, pages))
     }
 }
 

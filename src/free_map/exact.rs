@@ -164,7 +164,7 @@ impl FreeMap {
         }
     }
 
-    /// Gives all that is kept in stashes to the map. For whoever ends the device, or closes a cache.
+    /// Gives all that is kept in stashes to the map. For whoever ends the device.
     pub(crate) fn drain_all(&self, claimer: Claimer<'_>) {
         while self.drain_some(claimer) > 0 {}
     }
