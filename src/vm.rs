@@ -63,6 +63,19 @@ impl Reservation {
         self.base
     }
 
+    /// Gives the memory behind the bytes `start..start + len`, whole pages of the system, back to it: they read as zero
+    /// from then on. Whether the system took it.
+    pub(crate) fn give_back(&self, start: usize, len: usize) -> bool {
+        // SAFETY: Callers pass a range of the reservation, which `base` is the first byte of.
+        let from = unsafe { self.base.add(start) };
+        // MADV_DONTNEED_LOCKED, of Linux 5.18 and later, for a process that has locked its memory.
+        [libc::MADV_DONTNEED, libc::MADV_DONTNEED_LOCKED].into_iter().any(|advice| {
+            // SAFETY: The range lies in this mapping. What was in it is lost, as the caller wants: those who race with
+            // this see the old values or zeroes, through atomics.
+            unsafe { libc::madvise(from.as_ptr().cast(), len, advice) == 0 }
+        })
+    }
+
     /// Backs the bytes `start..start + len` with memory, so that a shortage is an error here and not a signal later.
     /// What is in them stays. The range is widened to whole pages of the system.
     pub(crate) fn commit(&self, start: usize, len: usize) -> Result<(), NoMemory> {
@@ -96,7 +109,8 @@ fn last_error() -> i32 {
     std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::ENOMEM)
 }
 
-fn page_bytes() -> usize {
+/// A page of the system.
+pub(crate) fn page_bytes() -> usize {
     // SAFETY: Reads a constant of the system.
     unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
 }
@@ -121,6 +135,24 @@ mod tests {
             reservation.commit(4096, 4096).expect("a page of memory");
             assert_eq!(*byte, 7);
         }
+    }
+
+    #[test]
+    fn what_is_given_back_reads_as_zero_and_its_neighbours_stay() {
+        let reservation = Reservation::new(1 << 20, false).expect("a megabyte of address space");
+        let page = page_bytes();
+        let byte_at = |at: usize| {
+            // SAFETY: In the reservation.
+            let byte = unsafe { reservation.base().add(at) };
+            // SAFETY: Mapped, readable and writable; atomics, as everybody uses there.
+            unsafe { byte.cast::<core::sync::atomic::AtomicU8>().as_ref() }
+        };
+        for at in [0, page, 2 * page] {
+            byte_at(at).store(7, core::sync::atomic::Ordering::Relaxed);
+        }
+        assert!(reservation.give_back(page, page));
+        let read = |at| byte_at(at).load(core::sync::atomic::Ordering::Relaxed);
+        assert_eq!((read(0), read(page), read(2 * page)), (7, 0, 7));
     }
 
     #[test]

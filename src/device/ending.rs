@@ -87,8 +87,9 @@ impl Drop for CountedRun<'_> {
         // SAFETY: As in `CountedPages::entry`.
         let entry = unsafe { self.entry.as_ref() };
         let seat = entry.seats().of_this_thread();
-        entry.map().release_span(entry.claimer(self.space, seat), self.pages.clone());
+        let vacancies = entry.map().release_span(entry.claimer(self.space, seat), self.pages.clone());
         self.door.exit(self.space.bell(), seat, nr_pages);
+        self.space.note_vacancies(vacancies);
     }
 }
 
@@ -132,8 +133,9 @@ impl Drop for CountedPages<'_> {
     fn drop(&mut self) {
         let entry = self.entry();
         let seat = self.seat.unwrap_or_else(|| entry.seats().of_this_thread());
-        entry.map().give_back(self.space.blocks(), seat, self.place.head.get(), self.place.order);
+        let vacancies = entry.map().give_back(self.space.blocks(), seat, self.place.head.get(), self.place.order);
         // The last to leave may find the device gone behind itself: nothing of it is touched after the count.
         self.door.exit(self.space.bell(), seat, self.place.order.nr_pages());
+        self.space.note_vacancies(vacancies);
     }
 }

@@ -112,7 +112,9 @@ impl DeviceTable {
             slot_reference = NonNull::new(pointer).map(|pointer| unsafe { Arc::from_raw(pointer.as_ptr()) });
         }
         registry.free_indices.push(entry.index());
-        let registry_reference = registry.devices.remove(&(entry.range().start().get() >> BLOCK_SHIFT));
+        let blocks = entry.map().blocks();
+        let registry_reference = registry.devices.remove(&blocks.start);
+        space.trim_around(&registry.devices, blocks);
         // The driver's callbacks may go with the last reference, and run code of its own: not under our lock.
         drop(registry);
         drop((slot_reference, registry_reference));
@@ -157,6 +159,16 @@ impl DeviceTable {
     /// All devices, by offset.
     pub(crate) fn all(&self) -> Vec<Arc<Entry>> {
         self.registry.lock().devices.values().cloned().collect()
+    }
+
+    /// Runs `f` on the devices by first block, while none comes or goes.
+    pub(crate) fn while_registered<R>(&self, f: impl FnOnce(&BTreeMap<u64, Arc<Entry>>) -> R) -> R {
+        f(&self.registry.lock().devices)
+    }
+
+    /// The same, unless one is just coming or going, or another is about this.
+    pub(crate) fn try_while_registered<R>(&self, f: impl FnOnce(&BTreeMap<u64, Arc<Entry>>) -> R) -> Option<R> {
+        self.registry.try_lock().map(|registry| f(&registry.devices))
     }
 
     /// Bytes of metadata: reserved and populated.

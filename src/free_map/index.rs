@@ -41,6 +41,12 @@ impl<const BORN: bool> Index<BORN> {
         Ok(())
     }
 
+    /// Whether `block` was populated and is a member.
+    #[inline]
+    pub(crate) fn has(&self, block: u64) -> bool {
+        self.is(block, true)
+    }
+
     /// Whether `block` was populated and is a member, or is not.
     fn is(&self, block: u64, member: bool) -> bool {
         // Relaxed: a hint, and a line that others read is not written for nothing.

@@ -69,6 +69,18 @@ impl Page {
         state
     }
 
+    /// Makes a page that was absent free, after a life of `generation`. Only before anybody finds it.
+    pub(crate) fn resume(&self, generation: u64) {
+        // Relaxed [populate]: released with the section.
+        self.state.store(State::free_after(generation).bits(), Relaxed);
+    }
+
+    /// Absent again; only where a model gives memory back.
+    pub(crate) fn vanish(&self) {
+        self.private.store(0, Release);
+        self.state.store(0, Release);
+    }
+
     /// Takes a reference of the life of `generation`, unless that is over or there is no room for one more. Lock-free: another thread's success is the only reason to try again.
     #[inline]
     pub(crate) fn try_get(&self, generation: u64) -> Option<State> {

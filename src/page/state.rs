@@ -125,6 +125,11 @@ impl State {
         State(self.0 & GENERATION)
     }
 
+    /// absent -> free, as after a life of `generation`.
+    pub(crate) const fn free_after(generation: u64) -> State {
+        State(generation << leaf_bits::GENERATION_SHIFT & GENERATION)
+    }
+
     /// live -> live with one more reference; `None` for a count of 0, which is free, and for a full count.
     #[inline]
     pub(crate) const fn try_get(self) -> Option<State> {

@@ -5,9 +5,12 @@
 
 mod builder;
 mod report;
+mod trim;
 mod validate;
 
 use core::fmt;
+use core::ops::Range;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use builder::{MetadataPages, SpaceBuilder};
@@ -56,6 +59,8 @@ pub struct Space {
     max_pages: u64,
     cores: usize,
     cache_percent: u8,
+    /// How many empty sections are kept before a round of giving back begins; `None` for any number.
+    spare_sections: Option<u64>,
 }
 
 impl Space {
@@ -99,7 +104,8 @@ impl Space {
     ///
     /// `None` for a leaf of another kind, for an offset that nothing lives at, and for a stale leaf, whose folio was
     /// freed, whether or not the offset was allocated again: its generation repeats only after 24,576
-    /// allocations at the same place (4,096 for a leaf of a tail or of a folio of order 8 and more).
+    /// allocations at the same place (4,096 for a leaf of a tail or of a folio of order 8 and more). Where metadata was given
+    /// back meanwhile ([`Space::trim`]), after 64 fewer, counting those at the busiest place of the same section.
     #[inline(always)]
     pub fn lookup(&self, leaf: SoftLeaf) -> Option<PageRef<'_>> {
         // One way out for a hit and one for everything else: so the hit is a run of predicted branches, and what the
@@ -171,6 +177,36 @@ impl Space {
         }
     }
 
+    /// Gives all metadata in which nothing lives back to the system, caches emptied; returns how many bytes.
+    ///
+    /// It also happens by itself, a little later: a section (16 MiB of 4 KiB pages, 64 KiB of metadata) that has emptied is
+    /// given back when, twice over, 5 others or a sixteenth of all that are populated have emptied since; so 640 KiB
+    /// of empty sections stays, and what empties and fills in turn is left alone
+    /// ([`SpaceBuilder::spare_metadata`]). And it happens when a device is unregistered.
+    ///
+    /// May be called at any time. Each section is taken from the free map for as long as it is looked through, some
+    /// microseconds: an allocation that finds nothing else waits for it. Lookups do not notice. What allocates in a section
+    /// that was given back populates it again. Leaves that were stale stay stale: the generations of what is given back are
+    /// remembered, mostly in one number a section; see [`Space::lookup`] for how long. Waits for registrations, and they
+    /// for it. Takes time for each populated section, about 10 microseconds (a look at every record, and a system call).
+    ///
+    /// On platforms other than Linux metadata stays until the space goes, and this returns 0.
+    ///
+    /// ```
+    /// use farpage::{DeviceConfig, Order, Space};
+    ///
+    /// let space = Space::new()?;
+    /// let device = space.register(DeviceConfig::new(1 << 20))?;
+    /// let before = space.report().metadata_populated_bytes;
+    /// drop(device.alloc(Order::ZERO)?);
+    /// space.trim();
+    /// assert!(space.report().metadata_populated_bytes <= before + (64 << 10));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn trim(&self) -> u64 {
+        trim::trim(self)
+    }
+
     /// What is registered, allocated and populated, in numbers.
     ///
     /// Takes the registration lock and reads a word or two a block. Each number was true at some moment of the call;
@@ -221,6 +257,28 @@ impl Space {
     #[inline]
     pub(crate) fn bell(&self) -> &Bell {
         &self.bell
+    }
+
+    /// A release has emptied a group of blocks, and `nr` have emptied lately; or none, if that is 0.
+    #[inline]
+    pub(crate) fn note_vacancies(&self, nr: u64) {
+        if nr > 0 {
+            self.vacate(nr);
+        }
+    }
+
+    #[cold]
+    fn vacate(&self, nr: u64) {
+        let usual = |spare: u64| spare.max(self.sections.populated_sections() / 16);
+        let is_enough = |spare| self.blocks.vacancies().are_enough(nr, usual(spare));
+        if self.spare_sections.is_some_and(is_enough) {
+            trim::trim_vacancies(self);
+        }
+    }
+
+    /// Gives back what is around blocks that a device had, under the lock of the table of devices.
+    pub(crate) fn trim_around(&self, devices: &BTreeMap<u64, Arc<Entry>>, blocks: Range<u64>) {
+        trim::trim_around(self, devices, blocks);
     }
 
     /// How a device of `nr_pages` pages is shared out.

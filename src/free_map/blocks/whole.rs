@@ -47,7 +47,8 @@ impl Blocks {
     pub(crate) fn reclaim_whole(&self, block: u64, order: Order) -> bool {
         let Some(word) = self.uses.get_populated(block) else { return false };
         let seen = BlockUse::from_bits(word.load(Relaxed));
-        seen.is_whole_and_free()
+        seen.is_present()
+            && seen.is_whole_and_free()
             && seen.class() == Class::Uniform(order)
             // AcqRel [claim], [verify]: as in `make_serve`.
             && word.compare_exchange(seen.bits(), seen.taken_for(order).bits(), AcqRel, Relaxed).is_ok()
@@ -56,7 +57,7 @@ impl Blocks {
     fn claim_one_whole(&self, block: u64, word: &AtomicU64, order: Order) -> bool {
         let mut seen = BlockUse::from_bits(word.load(Relaxed));
         loop {
-            if seen.is_taken() || seen.is_partial() {
+            if seen.is_taken() || seen.is_partial() || !seen.is_present() {
                 return false;
             }
             if seen.goes_by_bits() {
@@ -70,7 +71,10 @@ impl Blocks {
         }
     }
 
-    pub(super) fn release_blocks(&self, blocks: Range<u64>) {
+    /// Gives back blocks of large folios. As [`Blocks::release`], without the room.
+    #[inline]
+    pub(super) fn release_blocks(&self, blocks: Range<u64>) -> u64 {
+        let mut vacancies = 0;
         for block in blocks {
             let Some(word) = self.uses.get_populated(block) else {
                 unreachable!("block {block} is released and was never claimed");
@@ -81,7 +85,9 @@ impl Blocks {
             // Release [claim]: our use of the block ends before the next owner's begins.
             word.store(seen.given_back().bits(), Release);
             self.hints.note_free(block);
+            vacancies = vacancies.max(self.note_vacancy(block));
         }
+        vacancies
     }
 
     /// Memory for all that [`Blocks::divide`] may need in the blocks of `pages`.
