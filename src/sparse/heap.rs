@@ -104,6 +104,11 @@ impl<T: Zeroed> SparseArray<T> {
     pub(crate) fn populated_bytes(&self) -> u64 {
         self.populated.load(Relaxed)
     }
+
+    /// How many of them lie in memory: nobody says, of the heap.
+    pub(crate) fn resident_bytes(&self) -> Option<u64> {
+        None
+    }
 }
 
 impl<T> Drop for SparseArray<T> {

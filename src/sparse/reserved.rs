@@ -1,11 +1,15 @@
 //! [`SparseArray`] on reserved address space: an element's address is `base + index`, with no pointer to follow.
 
 use core::marker::PhantomData;
+use core::ops::Range;
 use core::ptr::NonNull;
 
 use super::{Layout, NoMemory, ReserveError, Zeroed};
 use crate::sync::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use crate::vm::Reservation;
+
+/// As many bytes as one question to the system about memory covers, with pages of 4 KiB.
+const ASKED_AT_ONCE: usize = 16 << 20;
 
 /// See the [module](super).
 pub(crate) struct SparseArray<T> {
@@ -129,6 +133,11 @@ impl<T: Zeroed> SparseArray<T> {
         self.chunks.populated.load(Relaxed)
     }
 
+    /// Bytes of the populated ones that lie in memory, as the system says; `None` if it does not.
+    pub(crate) fn resident_bytes(&self) -> Option<u64> {
+        self.chunks.resident_bytes(self.len, size_of::<T>())
+    }
+
     /// # Safety
     ///
     /// `at` must be a multiple of the size of `T` and below `len_bytes`.
@@ -143,6 +152,46 @@ impl<T: Zeroed> SparseArray<T> {
 }
 
 impl Chunks {
+    /// What was never populated is not asked about: of what was only read there, the system says that it is in memory, as it
+    /// is all one page of zeroes.
+    fn resident_bytes(&self, len: u64, size: usize) -> Option<u64> {
+        let (chunk_bytes, nr_chunks) = (size << self.shift, len.div_ceil(1 << self.shift) as usize);
+        let populated = self.populated.load(Relaxed);
+        let is_populated = |chunk: usize| self.flag((chunk as u64) << self.shift).load(Relaxed) != 0;
+        // Chunks to be asked about at once: populated ones, with what little lies between; and the bytes of the former.
+        let runs_in = |parts: &[Range<usize>]| {
+            let (mut found, mut runs) = (0, Vec::<Range<usize>>::new());
+            for chunk in parts.iter().cloned().flatten().filter(|&chunk| is_populated(chunk)) {
+                found += chunk_bytes as u64;
+                match runs.last_mut() {
+                    Some(run) if (chunk - run.end) * chunk_bytes <= ASKED_AT_ONCE => run.end = chunk + 1,
+                    _ => runs.push(chunk..chunk + 1),
+                }
+            }
+            (found, runs)
+        };
+        // Most flags were never touched, and are not to be now.
+        let mut touched = Vec::new();
+        self.flags.for_each_resident(0..nr_chunks, |part| touched.push(part))?;
+        let (found, mut runs) = runs_in(&touched);
+        if found < populated {
+            // Some flags themselves are swapped out, or chunks were given back just now.
+            (_, runs) = runs_in(core::slice::from_ref(&(0..nr_chunks)));
+        }
+        let mut resident = 0;
+        for run in runs {
+            self.reservation.for_each_resident(run.start * chunk_bytes..run.end * chunk_bytes, |bytes| {
+                for chunk in bytes.start / chunk_bytes..bytes.end.div_ceil(chunk_bytes) {
+                    if is_populated(chunk) {
+                        let (start, end) = (chunk * chunk_bytes, (chunk + 1) * chunk_bytes);
+                        resident += (bytes.end.min(end) - bytes.start.max(start)) as u64;
+                    }
+                }
+            })?;
+        }
+        Some(resident)
+    }
+
     fn flag(&self, index: u64) -> &AtomicU8 {
         // SAFETY: Callers pass an index below the array's length, and `new` reserved a byte for each chunk of it.
         let flag = unsafe { self.flags.base().add((index >> self.shift) as usize) };

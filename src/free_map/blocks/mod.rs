@@ -266,6 +266,11 @@ impl Blocks {
         )
     }
 
+    /// Bytes of the populated ones that lie in memory; `None` where the system does not say.
+    pub(crate) fn resident_bytes(&self) -> Option<u64> {
+        Some(self.uses.resident_bytes()? + self.bits.resident_bytes()? + self.hints.resident_bytes()?)
+    }
+
     /// The use word of `block`, with all that hints on it need in memory.
     #[inline]
     fn populate(&self, block: u64) -> Result<&AtomicU64, NoMemory> {
