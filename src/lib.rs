@@ -42,7 +42,7 @@
 //!
 //! # Features
 //!
-//! - `serde`: `Serialize` for [`SpaceReport`] and [`DeviceReport`].
+//! - `serde`: `Serialize` for [`SpaceReport`], [`DeviceReport`] and [`OwnerReport`].
 //!
 //! The layers, the edges between threads and the life of an offset are described in `ARCHITECTURE.md`.
 //!
@@ -86,5 +86,5 @@ pub use error::{
     AllocError, DrainError, RegisterError, SpaceError, SplitRangeError, TakeError, TooManyRefs, UnregisterError,
 };
 pub use folio::{Folio, PageRef};
-pub use space::{DeviceReport, MetadataPages, Space, SpaceBuilder, SpaceReport, Violation};
+pub use space::{DeviceReport, FreeRuns, MetadataPages, OwnerReport, Space, SpaceBuilder, SpaceReport, Violation};
 pub use words::{Access, LeafKind, MigrationAccess, Offset, OffsetRange, Order, OrderTooLarge, Pfn, SoftLeaf};

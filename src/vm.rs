@@ -2,6 +2,7 @@
 //!
 //! Linux only; the one file of the library with system calls. Above: `sparse`.
 
+use core::ops::Range;
 use core::ptr::{self, NonNull};
 
 use crate::sparse::NoMemory;
@@ -96,6 +97,33 @@ impl Reservation {
             _ => Err(NoMemory { bytes: len as u64 }),
         }
     }
+
+    /// Calls `each` with the parts of `range`, in bytes from the base, that lie in memory just now, page by page in ascending
+    /// order. `None` if the system does not say.
+    ///
+    /// What was only read counts too: it is one page of zeroes for all. What is swapped out does not.
+    pub(crate) fn for_each_resident(&self, range: Range<usize>, mut each: impl FnMut(Range<usize>)) -> Option<()> {
+        let page_bytes = page_bytes();
+        let mut present = [0u8; 4096];
+        let mut at = range.start & !(page_bytes - 1);
+        while at < range.end {
+            let nr_pages = (range.end - at).div_ceil(page_bytes).min(present.len());
+            let from = self.base.as_ptr().wrapping_add(at);
+            // SAFETY: The system writes a byte for each of `nr_pages` pages, of which `present` has room for as many. Of the
+            // pages themselves nothing is read, and if they were not mapped, the call would say so.
+            if unsafe { libc::mincore(from.cast(), nr_pages * page_bytes, present.as_mut_ptr()) } != 0 {
+                return None;
+            }
+            for (nr, flags) in present[..nr_pages].iter().enumerate() {
+                if flags & 1 != 0 {
+                    let start = at + nr * page_bytes;
+                    each(start.max(range.start)..(start + page_bytes).min(range.end));
+                }
+            }
+            at += nr_pages * page_bytes;
+        }
+        Some(())
+    }
 }
 
 impl Drop for Reservation {
@@ -153,6 +181,26 @@ mod tests {
         assert!(reservation.give_back(page, page));
         let read = |at| byte_at(at).load(core::sync::atomic::Ordering::Relaxed);
         assert_eq!((read(0), read(page), read(2 * page)), (7, 0, 7));
+    }
+
+    #[test]
+    fn only_what_was_written_or_committed_is_resident() {
+        let (reservation, page) = (Reservation::new(1 << 30, false).expect("address space"), page_bytes());
+        let resident = |range| {
+            let mut parts = Vec::new();
+            reservation.for_each_resident(range, |part| parts.push(part)).expect("the system says");
+            parts
+        };
+        assert_eq!(resident(0..1 << 30), []);
+        // More than one question apart, and in the midst of pages.
+        let far = 20_000 * page;
+        reservation.commit(3 * page, 2 * page).expect("two pages");
+        reservation.commit(far + 5, 1).expect("a page");
+        let all = [3 * page..4 * page, 4 * page..5 * page, far..far + page];
+        assert_eq!(resident(0..1 << 30), all);
+        assert_eq!(resident(3 * page + 1..4 * page + 7), [3 * page + 1..4 * page, 4 * page..4 * page + 7]);
+        assert_eq!(resident(far + 9..far + 12).first(), Some(&(far + 9..far + 12)));
+        assert_eq!((resident(0..3 * page), resident(4 * page..4 * page)), (Vec::new(), Vec::new()));
     }
 
     #[test]

@@ -186,9 +186,9 @@ fn sections_that_empty_and_fill_are_left_alone() {
     };
     for nr in [1, 6, 12, 40] {
         (0..50).for_each(|_| fill(nr));
-        let populates = space.report().populates;
+        let populates = space.report().metadata_populates;
         (0..1000).for_each(|_| fill(nr));
-        let more = space.report().populates - populates;
+        let more = space.report().metadata_populates - populates;
         println!("{nr} sections, emptied and filled 1,000 times: {more} times populated again");
         assert!(more <= 16, "{nr} sections emptied and filled 1,000 times, and {more} were populated again");
     }

@@ -28,7 +28,7 @@ use crate::folio::Folio;
 use crate::geometry::block_of;
 use crate::live::Live;
 use crate::seat::Seat;
-use crate::space::Space;
+use crate::space::{DeviceReport, Space};
 use crate::words::{OffsetRange, Order};
 
 /// A handle on a registered device. Linux: `struct dev_pagemap`.
@@ -93,6 +93,14 @@ impl<'s> Device<'s> {
     /// How many free pages are kept in caches, those of threads and [`Cache`]s. Exact when nobody allocates or frees.
     pub fn nr_cached_pages(&self) -> u64 {
         self.entry.seats().cached_pages()
+    }
+
+    /// The device in numbers, as in [`Space::report`], whose promises hold; `None` if it has gone.
+    ///
+    /// Reads what its caches keep, a word a block of 512 pages, and 8 more for blocks with folios below order 9. Takes the
+    /// registration lock for a moment.
+    pub fn report(&self) -> Option<DeviceReport> {
+        DeviceReport::of(self.space, &self.entry)
     }
 
     /// A cache of one's own, for whoever allocates and frees in a loop.

@@ -137,6 +137,14 @@ impl DeviceTable {
         slot.is_some_and(|slot| ptr::eq(slot.entry.load(Relaxed), entry))
     }
 
+    /// Whether the device is registered still; if so, nothing that the caller read of its offsets before was written for a
+    /// later device: that would have come after a `forget`, under the same lock.
+    pub(crate) fn has(&self, entry: &Entry) -> bool {
+        let registry = self.registry.lock();
+        let there = registry.devices.get(&(entry.range().start().get() >> BLOCK_SHIFT));
+        there.is_some_and(|there| ptr::eq(Arc::as_ptr(there), entry))
+    }
+
     /// The door by which pages leave the device of that number.
     #[inline]
     pub(crate) fn door(&self, index: u32) -> &Door {
@@ -174,6 +182,11 @@ impl DeviceTable {
     /// Bytes of metadata: reserved and populated.
     pub(crate) fn bytes(&self) -> (u64, u64) {
         (self.slots.reserved_bytes(), self.slots.populated_bytes())
+    }
+
+    /// Bytes of the populated ones that lie in memory; `None` where the system does not say.
+    pub(crate) fn resident_bytes(&self) -> Option<u64> {
+        self.slots.resident_bytes()
     }
 }
 

@@ -132,6 +132,11 @@ impl<const BORN: bool> Index<BORN> {
         None
     }
 
+    /// Bytes of the populated ones that lie in memory; `None` where the system does not say.
+    pub(super) fn resident_bytes(&self) -> Option<u64> {
+        self.levels.iter().map(SparseArray::resident_bytes).sum()
+    }
+
     /// Bytes of metadata: reserved and populated.
     pub(crate) fn bytes(&self) -> (u64, u64) {
         self.levels.iter().fold((0, 0), |(reserved, populated), level| {

@@ -122,6 +122,11 @@ impl Vacancies {
         let (fresh, idle) = (self.fresh.bytes(), self.idle.bytes());
         (fresh.0 + idle.0, fresh.1 + idle.1)
     }
+
+    /// Bytes of the populated ones that lie in memory; `None` where the system does not say.
+    pub(super) fn resident_bytes(&self) -> Option<u64> {
+        Some(self.fresh.resident_bytes()? + self.idle.resident_bytes()?)
+    }
 }
 
 #[cfg(test)]

@@ -250,6 +250,11 @@ impl SectionMap {
         )
     }
 
+    /// Bytes of the populated ones that lie in memory; `None` where the system does not say.
+    pub(crate) fn resident_bytes(&self) -> Option<u64> {
+        Some(self.pages.resident_bytes()? + self.blocks.resident_bytes()? + self.words.resident_bytes()?)
+    }
+
     /// Bytes of page records that are populated.
     pub(crate) fn section_bytes(&self) -> u64 {
         self.pages.populated_bytes()

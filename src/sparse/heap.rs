@@ -198,6 +198,11 @@ impl<T: Zeroed> SparseArray<T> {
             give_backs: self.give_backs.load(Relaxed),
         }
     }
+
+    /// How many of them lie in memory: nobody says, of the heap.
+    pub(crate) fn resident_bytes(&self) -> Option<u64> {
+        None
+    }
 }
 
 impl<T> Drop for SparseArray<T> {

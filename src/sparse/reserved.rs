@@ -14,6 +14,9 @@ use crate::vm::{Reservation, page_bytes};
 /// Whether chunks can be given back at all.
 pub(crate) const GIVES_BACK: bool = true;
 
+/// As many bytes as one question to the system about memory covers, with pages of 4 KiB.
+const ASKED_AT_ONCE: usize = 16 << 20;
+
 /// See the [module](super).
 pub(crate) struct SparseArray<T> {
     /// Read by every lookup, together with `len_bytes`.
@@ -202,14 +205,18 @@ impl<T: Zeroed> SparseArray<T> {
 
     /// Bytes backed by memory, bookkeeping excluded.
     pub(crate) fn populated_bytes(&self) -> u64 {
-        let Counts { populates, give_backs, .. } = self.counts();
-        populates.saturating_sub(give_backs) * ((size_of::<T>() as u64) << self.chunks.shift)
+        self.chunks.populated_chunks() * ((size_of::<T>() as u64) << self.chunks.shift)
     }
 
     /// How often a chunk was populated, and given back.
     pub(crate) fn counts(&self) -> Counts {
         let Chunks { populates, again, give_backs, .. } = &*self.chunks;
         Counts { populates: populates.load(Relaxed), again: again.load(Relaxed), give_backs: give_backs.load(Relaxed) }
+    }
+
+    /// Bytes of the populated ones that lie in memory, as the system says; `None` if it does not.
+    pub(crate) fn resident_bytes(&self) -> Option<u64> {
+        self.chunks.resident_bytes(self.len, size_of::<T>())
     }
 
     /// # Safety
@@ -226,6 +233,53 @@ impl<T: Zeroed> SparseArray<T> {
 }
 
 impl Chunks {
+    /// What was never populated is not asked about: of what was only read there, the system says that it is in memory, as it
+    /// is all one page of zeroes.
+    fn resident_bytes(&self, len: u64, size: usize) -> Option<u64> {
+        let (chunk_bytes, nr_chunks) = (size << self.shift, len.div_ceil(1 << self.shift) as usize);
+        let populated = self.populated_chunks() * chunk_bytes as u64;
+        let is_populated = |chunk: usize| self.flag((chunk as u64) << self.shift).load(Relaxed) & POPULATED != 0;
+        // Chunks to be asked about at once: populated ones, with what little lies between; and the bytes of the former.
+        let runs_in = |parts: &[Range<usize>]| {
+            let (mut found, mut runs) = (0, Vec::<Range<usize>>::new());
+            for chunk in parts.iter().cloned().flatten().filter(|&chunk| is_populated(chunk)) {
+                found += chunk_bytes as u64;
+                match runs.last_mut() {
+                    Some(run) if (chunk - run.end) * chunk_bytes <= ASKED_AT_ONCE => run.end = chunk + 1,
+                    _ => runs.push(chunk..chunk + 1),
+                }
+            }
+            (found, runs)
+        };
+        // Most flags were never touched, and are not to be now.
+        let mut touched = Vec::new();
+        const WORD: usize = size_of::<AtomicU32>();
+        self.flags.for_each_resident(0..nr_chunks * WORD, |part| {
+            touched.push(part.start / WORD..part.end.div_ceil(WORD));
+        })?;
+        let (found, mut runs) = runs_in(&touched);
+        if found < populated {
+            // Some flags themselves are swapped out, or chunks were given back just now.
+            (_, runs) = runs_in(core::slice::from_ref(&(0..nr_chunks)));
+        }
+        let mut resident = 0;
+        for run in runs {
+            self.reservation.for_each_resident(run.start * chunk_bytes..run.end * chunk_bytes, |bytes| {
+                for chunk in bytes.start / chunk_bytes..bytes.end.div_ceil(chunk_bytes) {
+                    if is_populated(chunk) {
+                        let (start, end) = (chunk * chunk_bytes, (chunk + 1) * chunk_bytes);
+                        resident += (bytes.end.min(end) - bytes.start.max(start)) as u64;
+                    }
+                }
+            })?;
+        }
+        Some(resident)
+    }
+
+    fn populated_chunks(&self) -> u64 {
+        self.populates.load(Relaxed).saturating_sub(self.give_backs.load(Relaxed))
+    }
+
     fn flag(&self, index: u64) -> &AtomicU32 {
         // SAFETY: Callers pass an index below the array's length, and `new` reserved a word for each chunk of it.
         let flag = unsafe { self.flags.base().cast::<AtomicU32>().add((index >> self.shift) as usize) };

@@ -294,4 +294,10 @@ impl Blocks {
             self.uses.populated_bytes() + self.bits.populated_bytes() + hints.1 + vacancies.1,
         )
     }
+
+    /// Bytes of the populated ones that lie in memory; `None` where the system does not say.
+    pub(crate) fn resident_bytes(&self) -> Option<u64> {
+        let hints = self.hints.resident_bytes()? + self.vacancies.resident_bytes()?;
+        Some(self.uses.resident_bytes()? + self.bits.resident_bytes()? + hints)
+    }
 }

@@ -273,7 +273,7 @@ impl<'s> Oracle<'s> {
             runs.iter_mut().zip(device.free_runs).for_each(|(sum, nr)| *sum += nr);
         }
         assert_eq!((report.registered_pages, report.live_pages), (registered, live));
-        assert_eq!((report.free_pages, report.free_runs), (registered - live, runs));
+        assert_eq!((report.free_pages, *report.free_runs), (registered - live, runs));
         assert_eq!(report.cached_pages, cached);
         assert_eq!(self.devices.iter().map(|registered| registered.device.nr_cached_pages()).sum::<u64>(), cached);
         for Registered { device, start, gone, .. } in &self.devices {
