@@ -87,4 +87,7 @@ pub use error::{
 };
 pub use folio::{Folio, PageRef};
 pub use space::{DeviceReport, FreeRuns, MetadataPages, OwnerReport, Space, SpaceBuilder, SpaceReport, Violation};
-pub use words::{Access, LeafKind, MigrationAccess, Offset, OffsetRange, Order, OrderTooLarge, Pfn, SoftLeaf};
+pub use words::{
+    Access, LeafKind, MigrateEntry, MigrateEntryKind, MigrationAccess, Offset, OffsetRange, Order, OrderTooLarge, Pfn,
+    PteMarker, RangeEntry, RangeEntryKind, SoftLeaf, SwapSlot, Target,
+};

@@ -159,14 +159,15 @@ impl Space {
     /// [`TakeError::OutOfRange`] and [`TakeError::WrongKind`] for words that cannot be from here. Nothing has changed
     /// then.
     pub fn take(&self, leaf: SoftLeaf) -> Result<Folio<'_>, TakeError> {
-        let Some(offset) = leaf.offset() else {
+        let Some(word) = leaf.device_word() else {
             return Err(TakeError::WrongKind { kind: leaf.kind() });
         };
+        let offset = word.offset;
         if offset.get() >= self.max_pages {
             return Err(TakeError::OutOfRange { offset: offset.get(), max_pages: self.max_pages });
         }
         let stale = TakeError::Stale { offset: offset.get() };
-        let (place, record, state) = self.sections.find_named(leaf).ok_or(stale)?;
+        let (place, record, state) = self.sections.find_named(word).ok_or(stale)?;
         // By the whole generation, of which the leaf may hold only a part.
         match record.unmap(state.generation()) {
             Ok(state) => Ok(Folio::from_owned(self, FolioWord::new(place, state))),
@@ -256,8 +257,9 @@ impl Space {
     #[cold]
     #[inline(never)]
     fn find_named(&self, leaf: SoftLeaf) -> Option<FolioWord> {
+        let leaf = leaf.device_word()?;
         let (place, _, state) = self.sections.find_named(leaf)?;
-        Some(FolioWord::of_page(Offset::from_low_bits(leaf.bits()), place, state))
+        Some(FolioWord::of_page(leaf.offset, place, state))
     }
 
     #[inline]
