@@ -70,6 +70,7 @@ mod sparse;
 mod sync;
 #[cfg(all(target_os = "linux", not(farpage_heap), not(all(loom, feature = "loom"))))]
 mod vm;
+mod wait;
 mod words;
 
 /// How it is built: layers, the life of an offset, edges between threads, state tables.
@@ -83,9 +84,10 @@ pub use sync::count;
 
 pub use device::{Cache, Device, DeviceConfig, DeviceOps, FreedFolio, Owner, RangeHandle, RangeRequest};
 pub use error::{
-    AllocError, DrainError, RegisterError, SpaceError, SplitRangeError, TakeError, TooManyRefs, UnregisterError,
+    AllocError, DrainError, FreezeError, MapError, RegisterError, SpaceError, SplitRangeError, TakeError, TooManyRefs,
+    UnregisterError,
 };
-pub use folio::{Folio, PageRef};
+pub use folio::{Folio, FolioGuard, FrozenFolio, LockedFolio, PageRef, WeakFolio};
 pub use space::{DeviceReport, FreeRuns, MetadataPages, OwnerReport, Space, SpaceBuilder, SpaceReport, Violation};
 pub use words::{
     Access, LeafKind, MigrateEntry, MigrateEntryKind, MigrationAccess, Offset, OffsetRange, Order, OrderTooLarge, Pfn,

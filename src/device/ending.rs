@@ -49,7 +49,7 @@ pub(crate) fn end_span(space: &Space, places: impl Iterator<Item = Place> + Clon
     for place in places {
         let Some(record) = space.sections().at(place) else { unreachable!("{place:?} has no metadata") };
         let head = place.head.get();
-        if !record.put() {
+        if !record.put().is_last(|| space.waits().wake(place.head)) {
             continue;
         }
         if ended.pages.end != head {

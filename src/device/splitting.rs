@@ -42,17 +42,15 @@ pub(super) fn divide(space: &Space, entry: &Entry, place: Place, at: u64) -> Res
     let Some(record) = sections.at(place) else { unreachable!("{place:?} has no metadata") };
     let private = record.private();
     record.freeze_sole().map_err(|state| NotDivided::Busy { refs: state.count(), maps: state.maps() })?;
-    // Nobody reaches the folio any more until its parts live.
+    // Nobody reaches the folio any more until its parts live. Nobody is its last holder but us, who end its life, and wake
+    // whoever waits for it, if somebody has forgotten a guard.
+    record.retire_frozen().is_last(|| space.waits().wake(place.head));
     space.blocks().divide(place.order, parts().map(|part| (part.head.get(), part.order)));
     for part in parts() {
         entry.publish(space, part);
         if let Some(record) = sections.at(part) {
             record.init(part.order, private);
         }
-    }
-    // The records of blocks and of pages lie apart: the old one is still frozen if no part begins a life there.
-    if parts().next().is_some_and(|first| first.order.is_whole_block() != place.order.is_whole_block()) {
-        record.thaw_to_free();
     }
     Ok(())
 }

@@ -133,7 +133,7 @@ impl Map {
     /// Ends it, the last reference and all; before `release`.
     pub fn end(&self, page: u64, order: u8) {
         let record = self.sections.at(place(page, order)).expect("published");
-        assert!(record.put(), "the model holds the only reference");
+        assert!(record.put().is_last(|| ()), "the model holds the only reference");
     }
 
     /// What readers are told of the block of `page`: its class and its device.

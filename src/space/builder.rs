@@ -11,6 +11,7 @@ use crate::live::Bell;
 use crate::section_map::SectionMap;
 use crate::space::Space;
 use crate::sync::prepare_barriers;
+use crate::wait::WaitTable;
 
 /// Which pages of host memory the metadata itself lies in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -119,6 +120,7 @@ impl SpaceBuilder {
             nobody: Arc::new(Entry::nobody()),
             max_pages: nr_pages,
             bell: Bell::new(),
+            waits: WaitTable::new(),
             cores: self.cores,
             cache_percent: self.cache_percent,
             spare_sections: (self.spare_metadata != u64::MAX).then_some(spare.max(1)),

@@ -10,6 +10,7 @@ mod validate;
 
 use core::fmt;
 use core::ops::Range;
+use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -17,13 +18,15 @@ pub use builder::{MetadataPages, SpaceBuilder};
 pub use report::{DeviceReport, FreeRuns, OwnerReport, SpaceReport};
 pub use validate::Violation;
 
-use crate::device::{Device, DeviceConfig, DeviceTable, Entry};
+use crate::device::{Device, DeviceConfig, DeviceTable, Entry, end_folio};
 use crate::error::{RegisterError, SpaceError, TakeError};
-use crate::folio::{Folio, FolioWord, PageRef};
+use crate::folio::{Folio, FolioWord, PageRef, WeakFolio};
 use crate::free_map::Blocks;
 use crate::live::Bell;
+use crate::page::{Page, State};
 use crate::seat::Seating;
-use crate::section_map::SectionMap;
+use crate::section_map::{Place, SectionMap};
+use crate::wait::WaitTable;
 use crate::words::{Offset, SoftLeaf};
 
 /// How many lookups [`Space::lookup_many`] has under way at once.
@@ -56,6 +59,7 @@ pub struct Space {
     devices: DeviceTable,
     nobody: Arc<Entry>,
     bell: Bell,
+    waits: WaitTable,
     max_pages: u64,
     cores: usize,
     cache_percent: u8,
@@ -156,26 +160,70 @@ impl Space {
     /// # Errors
     ///
     /// [`TakeError::Stale`] if the folio was freed, [`TakeError::NotMapped`] if no leaf owns a reference of it any more,
-    /// [`TakeError::OutOfRange`] and [`TakeError::WrongKind`] for words that cannot be from here. Nothing has changed
-    /// then.
+    /// [`TakeError::Frozen`] while somebody has it frozen, [`TakeError::OutOfRange`] and [`TakeError::WrongKind`] for words
+    /// that cannot be from here. Nothing has changed then.
     pub fn take(&self, leaf: SoftLeaf) -> Result<Folio<'_>, TakeError> {
-        let Some(word) = leaf.device_word() else {
-            return Err(TakeError::WrongKind { kind: leaf.kind() });
-        };
-        let offset = word.offset;
-        if offset.get() >= self.max_pages {
-            return Err(TakeError::OutOfRange { offset: offset.get(), max_pages: self.max_pages });
-        }
-        let stale = TakeError::Stale { offset: offset.get() };
-        let (place, record, state) = self.sections.find_named(word).ok_or(stale)?;
+        let (place, record, state) = self.find_mapped(leaf)?;
         // By the whole generation, of which the leaf may hold only a part.
         match record.unmap(state.generation()) {
             Ok(state) => Ok(Folio::from_owned(self, FolioWord::new(place, state))),
-            Err(now) if now.is_life(state.generation()) => {
-                Err(TakeError::NotMapped { offset: offset.get(), refs: now.count() })
-            }
-            Err(_) => Err(stale),
+            Err(now) => Err(refusal(leaf, state, now)),
         }
+    }
+
+    /// Drops the reference that `leaf` owns, and frees the folio if it was the last. The caller clears the leaf in its table.
+    ///
+    /// As [`Space::take`] and dropping the handle, by one compare-exchange for both counts. Linux:
+    /// `folio_remove_rmap_pte()` and `folio_put()`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Space::take`].
+    pub fn unmap(&self, leaf: SoftLeaf) -> Result<(), TakeError> {
+        let (place, record, state) = self.find_mapped(leaf)?;
+        let put = record.unmap_and_put(state.generation()).map_err(|now| refusal(leaf, state, now))?;
+        if put.is_last(|| self.waits.wake(place.head)) {
+            end_folio(self, place, record.private());
+        }
+        Ok(())
+    }
+
+    /// Waits until the folio that `leaf` names is not locked, or no longer lives; `false` if it is still locked after
+    /// `limit`. Linux: `softleaf_entry_wait_on_locked()`.
+    ///
+    /// For a fault that finds the folio locked: it lets go of the page-table lock, waits here, and looks at its leaf again,
+    /// instead of faulting over and over. The caller needs no reference, and takes none, so that it is in nobody's way who
+    /// counts them. Whether the folio is locked again, freed, or frozen by then, is for the caller to see; a leaf that names
+    /// no folio has nothing to wait for. With a `limit` of zero it only looks.
+    ///
+    /// What the lock's holder did before it unlocked is visible afterwards, if the folio lives on. Sleeps, at a queue that
+    /// other folios of the space share; nothing is allocated.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// # use farpage::{Access, DeviceConfig, Order, Space};
+    /// # let space = Space::new()?;
+    /// # let device = space.register(DeviceConfig::new(512))?;
+    /// let folio = device.alloc(Order::ZERO)?;
+    /// let leaf = folio.map(Access::Read)?;
+    /// let guard = folio.lock();
+    /// assert!(!space.wait_unlocked(leaf, Duration::from_millis(1)));
+    /// drop(guard);
+    /// assert!(space.wait_unlocked(leaf, Duration::MAX));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn wait_unlocked(&self, leaf: SoftLeaf, limit: Duration) -> bool {
+        match leaf.device_word().and_then(|word| self.sections.find_named(word)) {
+            Some((place, record, state)) => self.waits.wait_unlocked(record, place.head, state.generation(), limit),
+            None => true,
+        }
+    }
+
+    /// What finds the folio again that `leaf` names, head or tail, for as long as it lives: the leaf's generation made whole.
+    /// `None` if it names no living folio. One load; no reference is taken.
+    pub fn weak(&self, leaf: SoftLeaf) -> Option<WeakFolio<'_>> {
+        let (place, _, state) = self.sections.find_named(leaf.device_word()?)?;
+        Some(WeakFolio::new(self, FolioWord::new(place, state)))
     }
 
     /// Gives all metadata in which nothing lives back to the system, caches emptied; returns how many bytes.
@@ -262,6 +310,18 @@ impl Space {
         Some(FolioWord::of_page(leaf.offset, place, state))
     }
 
+    /// The folio whose reference `leaf` may own.
+    fn find_mapped(&self, leaf: SoftLeaf) -> Result<(Place, &Page, State), TakeError> {
+        let Some(word) = leaf.device_word() else {
+            return Err(TakeError::WrongKind { kind: leaf.kind() });
+        };
+        let offset = word.offset;
+        if offset.get() >= self.max_pages {
+            return Err(TakeError::OutOfRange { offset: offset.get(), max_pages: self.max_pages });
+        }
+        self.sections.find_named(word).ok_or(TakeError::Stale { offset: offset.get() })
+    }
+
     #[inline]
     pub(crate) fn sections(&self) -> &SectionMap {
         &self.sections
@@ -305,6 +365,12 @@ impl Space {
         trim::trim_around(self, devices, blocks);
     }
 
+    /// Where those sleep who wait for a folio of the space to be unlocked.
+    #[inline]
+    pub(crate) fn waits(&self) -> &WaitTable {
+        &self.waits
+    }
+
     /// How a device of `nr_pages` pages is shared out.
     pub(crate) fn seating(&self, nr_pages: u64) -> Seating {
         Seating { cores: self.cores, cached_pages: nr_pages * u64::from(self.cache_percent) / 100 }
@@ -325,6 +391,19 @@ impl Space {
 
     pub(crate) fn forget(&self, entry: &Entry) {
         self.devices.forget(self, entry);
+    }
+}
+
+/// Why the reference of `leaf` is not to be had, which named the folio of state `named`, from the state that refused it.
+#[cold]
+fn refusal(leaf: SoftLeaf, named: State, now: State) -> TakeError {
+    let offset = Offset::from_low_bits(leaf.bits()).get();
+    if !now.is_life(named.generation()) {
+        TakeError::Stale { offset }
+    } else if now.maps() == 0 {
+        TakeError::NotMapped { offset, refs: now.count() }
+    } else {
+        TakeError::Frozen { offset }
     }
 }
 
