@@ -100,9 +100,9 @@ fn largest(free_runs: &[u64; NR_ORDERS]) -> u64 {
 }
 
 pub(super) fn report(space: &Space) -> SpaceReport {
-    let devices: Vec<DeviceReport> = space.devices().all().iter().map(|entry| report_device(space, entry)).collect();
+    let devices: Vec<DeviceReport> = space.table().all().iter().map(|entry| report_device(space, entry)).collect();
     let sum = |of: fn(&DeviceReport) -> u64| devices.iter().map(of).sum();
-    let metadata = [space.sections().bytes(), space.blocks().bytes(), space.devices().bytes()];
+    let metadata = [space.sections().bytes(), space.blocks().bytes(), space.table().bytes()];
     SpaceReport {
         max_pages: space.max_pages(),
         registered_pages: sum(|device| device.nr_pages),
