@@ -145,6 +145,28 @@ fn of_two_devices_at_the_same_offsets_one_is_found() {
     });
 }
 
+/// Another device gets the number, and not the offsets: nobody is found at these.
+#[test]
+fn of_two_devices_with_one_number_the_right_one_is_found() {
+    bounded("devices: elsewhere", || {
+        with_space(16, |space| {
+            // Aligned to the largest order, it begins behind the block that the first one has.
+            let first = register(space, "a");
+            let reader = thread::spawn(move || {
+                if let Some(device) = space.device_at(FIRST) {
+                    assert_whole(&device, &["a"]);
+                }
+            });
+            let between = register(space, "");
+            first.unregister().unwrap();
+            let second = space.register(DeviceConfig::new(8).name("b")).unwrap();
+            assert_eq!((second.range().start().get(), space.device_at(FIRST)), (8, None));
+            assert_eq!(space.device_at(Offset::new(4).unwrap()), Some(between));
+            reader.join().unwrap();
+        });
+    });
+}
+
 /// A page's device is that of the folio which was looked up, whatever is at its place now.
 #[test]
 fn a_page_leads_to_its_own_device_or_to_none() {

@@ -4,10 +4,10 @@
 //!
 //! Shape: one walks; one frees, allocates or divides.
 //! Cost: COST
-//! Teeth: fails when a walk goes past a folio that it has seen and not got, stops at the end of a block's first folio, goes
-//! by the class alone, or takes a folio of another order for the one it looks for.
+//! Teeth: fails when a walk goes further than a page past one that it has not got, or than a block past a large folio; takes
+//! a folio of another order for the one that it looks for; or does not look whose its folios are.
 
-use farpage::{Device, DeviceConfig, Folio, Order, RangeRequest, Space};
+use farpage::{Device, DeviceConfig, Folio, Offset, Order, RangeRequest, Space};
 use farpage_loom_tests::{bounded, with_space};
 use loom::thread;
 
@@ -39,12 +39,13 @@ fn filled<'s>(space: &'s Space, orders: &[u8]) -> (Device<'s>, Vec<Folio<'s>>) {
     (device, folios)
 }
 
-/// One stays; its neighbour is freed, and an order that makes their block mixed, or another block's, comes.
-fn put_and_alloc(name: &str, stays: u8, goes: u8, comes: u8) {
+/// One stays; its neighbour below is freed, and an order that makes their block mixed, or another block's, comes.
+fn put_and_alloc(name: &str, goes: u8, stays: u8, comes: u8) {
     bounded(name, move || {
         with_space(8, |space| {
-            let (device, mut folios) = filled(space, &[stays, goes]);
-            let (goes, stays) = (folios.pop().unwrap(), folios.pop().unwrap());
+            let (device, mut folios) = filled(space, &[goes, stays]);
+            let (stays, goes) = (folios.pop().unwrap(), folios.pop().unwrap());
+            assert!(goes.offset() < stays.offset());
             let other = device.clone();
             let worker = thread::spawn(move || {
                 drop(goes);
@@ -64,22 +65,67 @@ fn put_and_alloc(name: &str, stays: u8, goes: u8, comes: u8) {
 
 #[test]
 fn a_page_beside_one_that_comes_again() {
-    put_and_alloc("walk: order 0, 0 for 0", 0, 0, 0);
+    put_and_alloc("walk: 0 beside 0 for 0", 0, 0, 0);
 }
 
 #[test]
 fn a_page_whose_block_becomes_mixed() {
-    put_and_alloc("walk: order 0, 1 for 0", 0, 0, 1);
+    put_and_alloc("walk: 0 beside 1 for 0", 0, 0, 1);
 }
 
 #[test]
 fn a_page_beside_a_block_that_becomes_small() {
-    put_and_alloc("walk: order 0, 0 for 2", 0, 2, 0);
+    put_and_alloc("walk: 0 beside 0 for 2", 2, 0, 0);
 }
 
 #[test]
 fn a_block_beside_a_page_that_goes() {
-    put_and_alloc("walk: order 2, 2 for 0", 2, 0, 2);
+    put_and_alloc("walk: 2 beside 2 for 0", 0, 2, 2);
+}
+
+/// Two blocks were one folio, and readers of the first still believe so when it becomes a folio of its own. The second is
+/// one already, and stays.
+#[test]
+fn a_block_that_was_the_second_half_of_a_folio() {
+    bounded("walk: 2 behind 2 for 3", || {
+        with_space(8, |space| {
+            let (device, both) = filled(space, &[3]);
+            drop(both);
+            let second = RangeRequest::new(4).at(Offset::new(4).unwrap());
+            let stays = device.alloc_range(second).unwrap();
+            let other = device.clone();
+            let worker = thread::spawn(move || other.alloc(order(2)).unwrap());
+            let met = walk(&device);
+            assert_eq!(times_met(&met, 4, 2), 1, "{met:?}");
+            drop((met, worker.join().unwrap(), stays));
+            assert_eq!(device.nr_live_pages(), 0);
+            space.validate().unwrap();
+        });
+    });
+}
+
+/// The device goes, and another has its number and its offsets: nothing of that one is met by the first one's walk.
+#[test]
+fn a_walk_of_a_device_that_goes() {
+    bounded("walk: another device", || {
+        with_space(8, |space| {
+            let (device, folios) = filled(space, &[0]);
+            drop(folios);
+            let worker = device.clone();
+            let worker = thread::spawn(move || {
+                // Not while the walk has a folio of it.
+                if worker.unregister().is_ok() {
+                    let next = space.register(DeviceConfig::new(8)).unwrap();
+                    let folio = next.alloc(Order::ZERO).unwrap();
+                    assert!(next.live_folios().eq([folio]));
+                }
+            });
+            assert_eq!(device.live_folios().count(), 0);
+            worker.join().unwrap();
+            drop(device);
+            space.validate().unwrap();
+        });
+    });
 }
 
 /// A folio is divided before the walk, after it, or in its middle: then some of the parts are met, or none.
