@@ -132,6 +132,19 @@ drain: wake-up@live.rs@s/self.rung.notify_all();//@drain@the_last_of_two_wakes_w
 drain: gate@live.rs@/fn ring(/,/^    }/s/let gate = self.gate.lock();//;s/^        drop(gate);//@drain@the_last_of_two_wakes_who_waits
 drain: count before the stash@device/ending.rs@/fn drop(/,/^    }/{s/entry.map().give_back(self.space.blocks(), seat, self.place.head.get(), self.place.order);//;s/self.door.exit(self.space.bell(), seat, self.place.order.nr_pages());/self.door.exit(self.space.bell(), seat, self.place.order.nr_pages()); entry.map().give_back(self.space.blocks(), seat, self.place.head.get(), self.place.order);/}@kill_alloc@a_device_goes_after_its_last_folio
 drain: seat after the count@live.rs@/fn exit(/,/^    }/s/if self.0.load(Relaxed) != OPEN {/if seat.counted() >= i64::MIN \&\& self.0.load(Relaxed) != OPEN {/@drain@the_last_of_two_wakes_who_waits
+devices: Release of register@device/table.rs@s/cast_mut(), Release)/cast_mut(), Relaxed)/@devices@a_device_that_is_found_is_all_there
+devices: Acquire of who looks@device/table.rs@/fn hold_numbered(/,/^    }/s/load(Acquire)/load(Relaxed)/@devices@a_device_that_is_found_is_all_there
+devices: Acquire of who goes through@device/table.rs@/fn hold_numbered(/,/^    }/s/load(Acquire)/load(Relaxed)/@devices@a_device_that_is_gone_through_is_all_there
+devices: who goes is retired@device/table.rs@s/self.epochs.retire(slot_reference);/drop(slot_reference);/@devices@a_device_that_goes_is_found_whole_or_not_at_all
+devices: its slot is emptied@device/table.rs@s/slot.entry.swap(ptr::null_mut(), Relaxed)/slot.entry.load(Relaxed)/@devices@a_device_that_goes_is_found_whole_or_not_at_all
+devices: its range is compared@device/table.rs@s/entry.range().contains(offset).then_some(entry)/Some(entry)/@devices@of_two_devices_with_one_number_the_right_one_is_found
+devices: a page's life is looked at@folio/page_ref.rs@s/device.filter(|_| lives)/device.filter(|_| lives || true)/@devices@a_page_leads_to_its_own_device_or_to_none
+devices: after its device@folio/page_ref.rs@/let lives = /d;s/let device = self.space.device_at(/let lives = self.record().state().is_life(self.word.generation()); &/@devices@a_page_leads_to_its_own_device_or_to_none
+devices: callbacks go last@device/entry.rs@s/Phase::Drained || live.is_drained()/Phase::Drained || true/@devices@a_device_that_goes_is_allocated_from_or_refuses
+walk: a page at a time@device/walk.rs@s/self.at = spacing.align_down(page) + spacing.nr_pages();/self.at = (page \/ PAGES_PER_WORD + 1) * PAGES_PER_WORD;/@walk@a_page_beside_one_that_comes_again
+walk: a block at a time@device/walk.rs@s/None => _ = self.skip_block(),/None => self.at = head + order.nr_pages(),/@walk@a_block_that_was_the_second_half_of_a_folio
+walk: of the order@device/walk.rs@s/if !seen.is_live() || seen.order() != place.order {/if !seen.is_live() {/@walk@a_block_that_was_the_second_half_of_a_folio
+walk: of the device@device/walk.rs@s/if self.device.owns(&folio) {/if true {/@walk@a_walk_of_a_device_that_goes
 drain: stashes of who goes@device/entry.rs@s/self.map.drain_all(self.claimer(space, self.seats.shared()));//@cache@a_device_goes_with_what_its_caches_keep
 TABLE
 exit $status

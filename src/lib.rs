@@ -82,7 +82,7 @@ pub mod architecture {}
 #[doc(hidden)]
 pub use sync::count;
 
-pub use device::{Cache, Device, DeviceConfig, DeviceOps, FreedFolio, Owner, RangeHandle, RangeRequest};
+pub use device::{Cache, Device, DeviceConfig, DeviceOps, FreedFolio, LiveFolios, Owner, RangeHandle, RangeRequest};
 pub use error::{
     AllocError, DrainError, FreezeError, MapError, RegisterError, SpaceError, SplitRangeError, TakeError, TooManyRefs,
     UnregisterError,

@@ -16,7 +16,7 @@ use crate::space::Space;
 /// Ends the folio at `place`, whose last reference the caller has just put, and whose driver's word was `private`.
 #[inline]
 pub(crate) fn end_folio(space: &Space, place: Place, private: u64) {
-    let Some((entry, door)) = space.devices().entry_at(space.sections(), place.head) else {
+    let Some((entry, door)) = space.table().entry_at(space.sections(), place.head) else {
         unreachable!("the device of {place:?} has gone before it");
     };
     end(CountedPages { space, place, entry, door, seat: None }, private);
@@ -25,7 +25,7 @@ pub(crate) fn end_folio(space: &Space, place: Place, private: u64) {
 /// The same for a caller that knows the device, and has a seat there for itself.
 #[inline(always)]
 pub(crate) fn end_folio_at(space: &Space, place: Place, private: u64, entry: &Entry, seat: &Seat) {
-    let door = space.devices().door(entry.index());
+    let door = space.table().door(entry.index());
     end(CountedPages { space, place, entry: NonNull::from(entry), door, seat: Some(seat) }, private);
 }
 
@@ -40,7 +40,7 @@ pub(crate) fn end_span(space: &Space, places: impl Iterator<Item = Place> + Clon
         space.blocks().prefetch(place.head.get());
     }
     let mut places = places.peekable();
-    let Some((entry, door)) = places.peek().and_then(|place| space.devices().entry_at(space.sections(), place.head))
+    let Some((entry, door)) = places.peek().and_then(|place| space.table().entry_at(space.sections(), place.head))
     else {
         unreachable!("a range without pages or device")
     };
@@ -58,8 +58,11 @@ pub(crate) fn end_span(space: &Space, places: impl Iterator<Item = Place> + Clon
         ended.pages.end = head + place.order.nr_pages();
         let freed = FreedFolio { offset: place.head, order: place.order, private: record.private() };
         // SAFETY: `ended` is counted in until it is dropped; see `CountedPages::entry`.
-        if let Some(ops) = unsafe { entry.as_ref() }.ops() {
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| ops.folio_free(freed))) {
+        let ops = unsafe { entry.as_ref() }.ops();
+        if ops.is_some() {
+            // SAFETY: As above.
+            let tell = || unsafe { ops.with(|ops| ops.folio_free(freed)) };
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(tell)) {
                 panicked.get_or_insert(panic);
             }
         }
@@ -103,9 +106,9 @@ fn end(pages: CountedPages<'_>, private: u64) {
 
 #[inline(never)]
 fn tell(pages: CountedPages<'_>, private: u64) {
-    if let Some(ops) = pages.entry().ops() {
-        ops.folio_free(FreedFolio { offset: pages.place.head, order: pages.place.order, private });
-    }
+    let freed = FreedFolio { offset: pages.place.head, order: pages.place.order, private };
+    // SAFETY: `pages` is counted in until it is dropped, below.
+    unsafe { pages.entry().ops().with(|ops| ops.folio_free(freed)) };
     // Here, or when the callback unwinds, `pages` gives the run back; from then on another owner may have it.
 }
 

@@ -3,6 +3,7 @@
 
 use core::time::Duration;
 
+use crate::device::callbacks::Callbacks;
 use crate::device::config::{DeviceConfig, DeviceOps, Owner};
 use crate::folio::{Folio, FolioWord};
 use crate::free_map::{Claimer, FreeMap};
@@ -22,7 +23,7 @@ pub(crate) struct Entry {
     range: OffsetRange,
     owner: Owner,
     name: Box<str>,
-    ops: Option<Box<dyn DeviceOps>>,
+    ops: Callbacks,
     entrance: Door,
     seats: Seats,
     map: FreeMap,
@@ -40,6 +41,10 @@ enum Phase {
     Gone,
 }
 
+/// Proof that a device has retired: none of its pages is counted in, and none will be. There is one for each device.
+#[must_use = "a device that has retired is to be forgotten"]
+pub(crate) struct Retired(());
+
 /// Why a device cannot go.
 pub(crate) enum NotRetired {
     Busy { live_pages: u64 },
@@ -47,7 +52,7 @@ pub(crate) enum NotRetired {
 }
 
 impl Entry {
-    /// A device in `range`, whose last block is prepared in the free map.
+    /// A device in `range`, whose last block is prepared in the free map. It has no callbacks yet.
     pub(crate) fn new(index: u32, range: OffsetRange, config: DeviceConfig, space: &Space) -> Result<Entry, NoMemory> {
         let entry = Entry::with(index, range, config, space.seating(range.nr_pages()), Phase::Alive);
         entry.map.begin(space.blocks())?;
@@ -66,7 +71,7 @@ impl Entry {
             range,
             owner: config.owner,
             name: config.name,
-            ops: config.ops,
+            ops: Callbacks::new(None),
             entrance: Door::open(),
             seats: Seats::new(seating),
             map: FreeMap::new(range),
@@ -93,8 +98,13 @@ impl Entry {
     }
 
     #[inline]
-    pub(crate) fn ops(&self) -> Option<&dyn DeviceOps> {
-        self.ops.as_deref()
+    pub(crate) fn ops(&self) -> &Callbacks {
+        &self.ops
+    }
+
+    /// Gives the device its callbacks, before it is known to anybody.
+    pub(super) fn set_ops(&mut self, ops: Option<Box<dyn DeviceOps>>) {
+        self.ops = Callbacks::new(ops);
     }
 
     #[inline]
@@ -109,12 +119,7 @@ impl Entry {
     }
 
     pub(crate) fn live<'a>(&'a self, space: &'a Space) -> Live<'a> {
-        Live {
-            entrance: &self.entrance,
-            exit: space.devices().door(self.index),
-            seats: &self.seats,
-            bell: space.bell(),
-        }
+        Live { entrance: &self.entrance, exit: space.table().door(self.index), seats: &self.seats, bell: space.bell() }
     }
 
     pub(crate) fn claimer<'a>(&'a self, space: &'a Space, seat: &'a Seat) -> Claimer<'a> {
@@ -154,7 +159,7 @@ impl Entry {
     }
 
     /// Ends the device if none of its pages is in use; otherwise changes nothing.
-    pub(crate) fn retire(&self, space: &Space) -> Result<(), NotRetired> {
+    pub(crate) fn retire(&self, space: &Space) -> Result<Retired, NotRetired> {
         let (mut phase, live) = (self.phase.lock(), self.live(space));
         if *phase == Phase::Gone {
             return Err(NotRetired::Gone);
@@ -166,7 +171,7 @@ impl Entry {
                 *phase = Phase::Gone;
                 // Nobody is in, and nobody gets in: what is left in stashes is ours.
                 self.map.drain_all(self.claimer(space, self.seats.shared()));
-                return Ok(());
+                return Ok(Retired(()));
             }
             if *phase == Phase::Alive {
                 live.reopen();

@@ -4,16 +4,18 @@
 
 mod batch;
 mod cache;
+mod callbacks;
 mod config;
+mod directory;
 mod ending;
 mod entry;
 mod range;
 mod splitting;
 mod table;
+mod walk;
 
 use core::fmt;
 use core::time::Duration;
-use std::sync::Arc;
 
 use batch::{Batch, Runs};
 pub use cache::Cache;
@@ -22,6 +24,7 @@ pub(crate) use ending::{end_folio, end_folio_at, end_span};
 pub(crate) use entry::Entry;
 pub use range::{RangeHandle, RangeRequest};
 pub(crate) use table::DeviceTable;
+pub use walk::LiveFolios;
 
 use crate::error::{AllocError, DrainError, UnregisterError};
 use crate::folio::Folio;
@@ -29,6 +32,7 @@ use crate::geometry::block_of;
 use crate::live::Live;
 use crate::seat::Seat;
 use crate::space::{DeviceReport, Space};
+use crate::sync::Arc;
 use crate::words::{OffsetRange, Order};
 
 /// A handle on a registered device. Linux: `struct dev_pagemap`.
@@ -217,8 +221,12 @@ impl<'s> Device<'s> {
 
     /// Takes the device out of the space, killing it if it is alive and empty. Its offsets are free for another one.
     ///
-    /// Leaves of its folios stay stale for ever, also when another device gets its offsets. Its callbacks are dropped
-    /// with the last handle on the device.
+    /// Leaves of its folios stay stale for ever, also when another device gets its offsets.
+    ///
+    /// Its callbacks are dropped before this returns, by this thread and with no lock held: with its last page nobody is
+    /// left who could call them, so what they refer to can be taken away then, whatever handles on the device are left. If
+    /// their drop panics the device has gone all the same, and the panic goes on from here. (The callbacks of devices that
+    /// are never unregistered are dropped with the space.)
     ///
     /// # Errors
     ///
@@ -226,8 +234,9 @@ impl<'s> Device<'s> {
     /// put, and [drain](Device::drain) it. [`UnregisterError::Gone`] if another handle did it before.
     pub fn unregister(self) -> Result<(), UnregisterError<'s>> {
         match self.entry.retire(self.space) {
-            Ok(()) => {
-                self.space.forget(&self.entry);
+            Ok(retired) => {
+                // The driver's code, with all of ours behind it.
+                drop(self.space.table().forget(self.space, &self.entry, retired));
                 Ok(())
             }
             Err(entry::NotRetired::Gone) => Err(UnregisterError::Gone),
@@ -325,7 +334,7 @@ impl<'s> Device<'s> {
         // table, and if that is this one, no other has its number.
         core::ptr::eq(self.space, folio.space())
             && self.range().contains(folio.offset())
-            && self.space.devices().is_registered(&self.entry)
+            && self.space.table().is_registered(&self.entry)
     }
 
     fn live(&self) -> Live<'_> {

@@ -1,8 +1,6 @@
 //! [`SpaceBuilder`]: size and shape of a space.
 #![forbid(unsafe_code)]
 
-use std::sync::Arc;
-
 use crate::device::{DeviceTable, Entry};
 use crate::error::SpaceError;
 use crate::free_map::Blocks;
@@ -10,7 +8,7 @@ use crate::geometry::{MAX_PAGES_LIMIT, MODEL, PAGES_PER_BLOCK, blocks_for};
 use crate::live::Bell;
 use crate::section_map::SectionMap;
 use crate::space::Space;
-use crate::sync::prepare_barriers;
+use crate::sync::{Arc, prepare_barriers};
 use crate::wait::WaitTable;
 
 /// Which pages of host memory the metadata itself lies in.

@@ -11,8 +11,6 @@ mod validate;
 use core::fmt;
 use core::ops::Range;
 use core::time::Duration;
-use std::collections::BTreeMap;
-use std::sync::Arc;
 
 pub use builder::{MetadataPages, SpaceBuilder};
 pub use report::{DeviceReport, FreeRuns, OwnerReport, SpaceReport};
@@ -26,6 +24,7 @@ use crate::live::Bell;
 use crate::page::{Page, State};
 use crate::seat::Seating;
 use crate::section_map::{Place, SectionMap};
+use crate::sync::Arc;
 use crate::wait::WaitTable;
 use crate::words::{Offset, SoftLeaf};
 
@@ -98,6 +97,38 @@ impl Space {
     /// [`RegisterError`] with the numbers; nothing has changed then.
     pub fn register(&self, config: DeviceConfig) -> Result<Device<'_>, RegisterError> {
         Ok(Device::new(self, self.devices.register(self, config)?))
+    }
+
+    /// The device in whose range `offset` lies, whether or not anything is allocated there; `None` for an offset that
+    /// belongs to nobody.
+    ///
+    /// Safe against devices that come and go: the answer was right at one moment of the call, and the handle is as good as
+    /// any other. A device that was killed is found until it is unregistered. Without a lock: two loads, and a reference of
+    /// the device taken under an epoch guard. Linux: `get_dev_pagemap()`.
+    ///
+    /// ```
+    /// use farpage::{DeviceConfig, Space};
+    ///
+    /// let space = Space::new()?;
+    /// let device = space.register(DeviceConfig::new(700).name("vram0"))?;
+    /// let last = device.range().iter().last().unwrap();
+    /// assert_eq!(space.device_at(last), Some(device.clone()));
+    ///
+    /// device.unregister().expect("nothing lives there");
+    /// assert_eq!(space.device_at(last), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn device_at(&self, offset: Offset) -> Option<Device<'_>> {
+        Some(Device::new(self, self.devices.find(offset)?))
+    }
+
+    /// The registered devices, killed ones too, in the order of their offsets.
+    ///
+    /// They are looked up before this returns, without a lock; the cost grows with the most devices that were ever
+    /// registered at once. A device that is registered all the while is among them; one that comes or goes meanwhile may
+    /// be.
+    pub fn devices(&self) -> impl Iterator<Item = Device<'_>> {
+        self.devices.all().into_iter().map(|entry| Device::new(self, entry))
     }
 
     /// Finds the page that `leaf` names, head or tail, at the cost of an array index or little more.
@@ -333,7 +364,7 @@ impl Space {
     }
 
     #[inline]
-    pub(crate) fn devices(&self) -> &DeviceTable {
+    pub(crate) fn table(&self) -> &DeviceTable {
         &self.devices
     }
 
@@ -361,7 +392,7 @@ impl Space {
     }
 
     /// Gives back what is around blocks that a device had, under the lock of the table of devices.
-    pub(crate) fn trim_around(&self, devices: &BTreeMap<u64, Arc<Entry>>, blocks: Range<u64>) {
+    pub(crate) fn trim_around(&self, devices: &[Arc<Entry>], blocks: Range<u64>) {
         trim::trim_around(self, devices, blocks);
     }
 
@@ -387,10 +418,6 @@ impl Space {
     /// Stands for the device of a page that is gone.
     pub(crate) fn no_device(&self) -> Arc<Entry> {
         Arc::clone(&self.nobody)
-    }
-
-    pub(crate) fn forget(&self, entry: &Entry) {
-        self.devices.forget(self, entry);
     }
 }
 

@@ -7,14 +7,13 @@
 //! By itself this happens in two rounds; see [`Vacancies`](crate::free_map).
 #![forbid(unsafe_code)]
 
+use crate::sync::Arc;
 use core::mem;
 use core::ops::Range;
-use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use crate::device::Entry;
 use crate::free_map::Hold;
-use crate::geometry::{BLOCK_SHIFT, blocks_for};
+use crate::geometry::BLOCK_SHIFT;
 use crate::space::Space;
 use crate::sparse::GIVES_BACK;
 
@@ -24,16 +23,16 @@ const LOOKS_INTO_CACHES: usize = 256;
 /// The space while no device comes or goes.
 struct Trim<'a> {
     space: &'a Space,
-    /// By first block.
-    devices: &'a BTreeMap<u64, Arc<Entry>>,
+    /// By offset.
+    devices: &'a [Arc<Entry>],
 }
 
 /// Gives back all that it can.
 pub(super) fn trim(space: &Space) -> u64 {
-    let trim_all = |devices: &_| {
+    let trim_all = |devices: &[Arc<Entry>]| {
         let (trim, mut done) = (Trim { space, devices }, 0);
         let mut bytes = 0;
-        for entry in devices.values() {
+        for entry in devices {
             trim.empty_caches(entry);
             let blocks = entry.map().blocks();
             // A region that two devices share is looked at once. What no device has was given back when it went.
@@ -42,11 +41,11 @@ pub(super) fn trim(space: &Space) -> u64 {
         }
         bytes
     };
-    if GIVES_BACK { space.devices().while_registered(trim_all) } else { 0 }
+    if GIVES_BACK { space.table().while_registered(trim_all) } else { 0 }
 }
 
 /// Gives back what is around `blocks`, of which no device has any, or one in which nothing is left.
-pub(super) fn trim_around(space: &Space, devices: &BTreeMap<u64, Arc<Entry>>, blocks: Range<u64>) -> u64 {
+pub(super) fn trim_around(space: &Space, devices: &[Arc<Entry>], blocks: Range<u64>) -> u64 {
     if GIVES_BACK { Trim { space, devices }.regions(blocks) } else { 0 }
 }
 
@@ -57,7 +56,7 @@ pub(super) fn trim_vacancies(space: &Space) {
     if !GIVES_BACK {
         return;
     }
-    space.devices().try_while_registered(|devices| {
+    space.table().try_while_registered(|devices| {
         let (trim, vacancies) = (Trim { space, devices }, space.blocks().vacancies());
         let in_vain = space.sections().counts().again + space.blocks().counts().again;
         let mut region = 0..0;
@@ -136,12 +135,12 @@ impl Trim<'_> {
 
     /// Takes `blocks` from all devices that have any of them.
     fn hold(&self, blocks: Range<u64>) -> Option<Vec<Hold<'_>>> {
-        // The device before may reach into them.
-        let first = self.devices.range(..blocks.start).next_back().into_iter();
-        first
-            .chain(self.devices.range(blocks.clone()))
-            .filter(|(start, entry)| **start + blocks_for(entry.range().nr_pages()) > blocks.start)
-            .map(|(_, entry)| {
+        let end_of = |entry: &Entry| entry.map().blocks().end;
+        let first = self.devices.partition_point(|entry| end_of(entry) <= blocks.start);
+        self.devices[first..]
+            .iter()
+            .take_while(|entry| entry.map().blocks().start < blocks.end)
+            .map(|entry| {
                 let seat = entry.seats().of_this_thread();
                 entry.map().hold(entry.claimer(self.space, seat), blocks.clone())
             })

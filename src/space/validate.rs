@@ -104,7 +104,7 @@ impl fmt::Display for Violation {
 impl core::error::Error for Violation {}
 
 pub(super) fn validate(space: &Space) -> Result<(), Violation> {
-    space.devices().all().iter().try_for_each(|entry| Recount::of(space, entry)?.device())
+    space.table().all().iter().try_for_each(|entry| Recount::of(space, entry)?.device())
 }
 
 struct Recount<'a> {

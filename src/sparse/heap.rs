@@ -96,6 +96,19 @@ impl<T: Zeroed> SparseArray<T> {
         unsafe { chunk.add(within as usize).as_ref() }
     }
 
+    /// The first index from `index` on whose chunk is populated. A look at each chunk before it.
+    pub(crate) fn next_populated(&self, index: u64) -> Option<u64> {
+        let chunk_len = 1 << self.shift;
+        let mut at = index;
+        while at < self.len {
+            if self.get(at).is_some() {
+                return Some(at);
+            }
+            at = (at & !(chunk_len - 1)) + chunk_len;
+        }
+        None
+    }
+
     /// The element `index`, its chunk allocated.
     #[inline]
     pub(crate) fn populate(&self, index: u64) -> Result<&T, NoMemory> {

@@ -3,7 +3,8 @@
 
 use core::time::Duration;
 
-pub(crate) use loom::sync::MutexGuard;
+pub(crate) use loom::cell::UnsafeCell;
+pub(crate) use loom::sync::{Arc, MutexGuard};
 // Pointers are published once and then only loaded; announcing these loads would only cost schedules.
 pub(crate) use loom::sync::atomic::{AtomicPtr, Ordering};
 

@@ -7,6 +7,7 @@
 
 mod caches;
 mod callbacks;
+mod churn;
 mod devices;
 mod folios;
 mod owners;
@@ -21,9 +22,15 @@ use caches::{
     burst_of_outlived_devices, burst_of_travelling_caches,
 };
 use callbacks::{burst_of_panics, burst_of_reentrance};
+use churn::churn;
 use devices::{burst_of_devices, burst_of_early_unregistering, burst_of_late_comers};
 use folios::{burst_of_fair_shares, burst_of_owning, burst_of_references, burst_of_sharing};
 use ranges::{burst_of_failing_ranges, burst_of_ranges};
+
+fn soak_limit() -> Duration {
+    let seconds = std::env::var("FARPAGE_SOAK_SECONDS").map_or(60, |text| text.parse().expect("a number of seconds"));
+    Duration::from_secs(seconds)
+}
 
 #[test]
 fn each_offset_is_owned_once() {
@@ -143,9 +150,27 @@ fn a_range_that_is_refused_hides_no_page() {
 }
 
 #[test]
+fn devices_come_and_go_under_lookups() {
+    churn(3, 0, Duration::from_secs(8));
+}
+
+#[test]
+#[ignore = "a soak: runs for FARPAGE_SOAK_SECONDS seconds, 60 by default"]
+fn devices_come_and_go_under_lookups_for_long() {
+    // Space by space, so that it recounts in between.
+    let (start, limit) = (Instant::now(), soak_limit());
+    for seed in 1.. {
+        let left = limit.saturating_sub(start.elapsed());
+        if left < Duration::from_secs(1) {
+            break;
+        }
+        churn(1 + seed as usize % 5, seed, left.min(Duration::from_secs(10)));
+    }
+}
+
+#[test]
 #[ignore = "a soak: runs for FARPAGE_SOAK_SECONDS seconds, 60 by default"]
 fn all_of_it_for_long() {
-    let seconds = std::env::var("FARPAGE_SOAK_SECONDS").map_or(60, |text| text.parse().expect("a number of seconds"));
     let bursts = [
         burst_of_owning,
         burst_of_sharing,
@@ -167,7 +192,7 @@ fn all_of_it_for_long() {
     ];
     let start = Instant::now();
     let mut seed = 1000;
-    while start.elapsed() < Duration::from_secs(seconds) {
+    while start.elapsed() < soak_limit() {
         let nr_threads = 2 + seed as usize % 7;
         bursts.iter().for_each(|burst| burst(nr_threads, seed));
         seed += 1;

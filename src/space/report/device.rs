@@ -45,7 +45,7 @@ impl DeviceReport {
         let census = Census::of(space, entry);
         let dying = entry.is_ending();
         // If it has gone, some of what was seen may be another device's.
-        space.devices().has(entry).then(|| DeviceReport {
+        space.table().has(entry).then(|| DeviceReport {
             name: entry.name().into(),
             owner: entry.owner().get(),
             start: entry.range().start().get(),

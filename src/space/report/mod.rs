@@ -126,16 +126,16 @@ impl SpaceReport {
     }
 
     pub(super) fn of(space: &Space) -> SpaceReport {
-        let registered = space.devices().all();
+        let registered = space.table().all();
         let devices: Vec<DeviceReport> = registered.iter().filter_map(|entry| DeviceReport::of(space, entry)).collect();
         let owners = OwnerReport::by_owner(&devices);
         let sum = |of: fn(&OwnerReport) -> u64| owners.iter().map(of).sum();
         let mut free_runs = FreeRuns::default();
         owners.iter().for_each(|owner| free_runs.add(&owner.free_runs));
         let section_bytes = space.sections().section_bytes();
-        let metadata = [space.sections().bytes(), space.blocks().bytes(), space.devices().bytes()];
+        let metadata = [space.sections().bytes(), space.blocks().bytes(), space.table().bytes()];
         let resident =
-            [space.sections().resident_bytes(), space.blocks().resident_bytes(), space.devices().resident_bytes()];
+            [space.sections().resident_bytes(), space.blocks().resident_bytes(), space.table().resident_bytes()];
         let counts = space.sections().counts() + space.blocks().counts();
         SpaceReport {
             max_pages: space.max_pages(),
