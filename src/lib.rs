@@ -81,10 +81,14 @@ pub mod architecture {}
 #[doc(hidden)]
 pub use sync::count;
 
-pub use device::{Cache, Device, DeviceConfig, DeviceOps, FreedFolio, Owner, RangeHandle, RangeRequest};
-pub use error::{
-    AllocError, DrainError, RegisterError, SpaceError, SplitRangeError, TakeError, TooManyRefs, UnregisterError,
+pub use device::{
+    Cache, DeferredFolio, DeferredFrees, Device, DeviceConfig, DeviceOps, FolioSplit, FreedFolio, Owner, Pressure,
+    RangeHandle, RangeRequest, SplitPart,
 };
-pub use folio::{Folio, PageRef};
+pub use error::{
+    AllocError, DrainError, GiveUpError, RegisterError, SpaceError, SplitError, SplitRangeError, TakeError,
+    TooManyRefs, UnregisterError,
+};
+pub use folio::{Folio, PageRef, Parts};
 pub use space::{DeviceReport, MetadataPages, Space, SpaceBuilder, SpaceReport, Violation};
 pub use words::{Access, LeafKind, MigrationAccess, Offset, OffsetRange, Order, OrderTooLarge, Pfn, SoftLeaf};

@@ -3,7 +3,8 @@
 
 use core::time::Duration;
 
-use crate::device::config::{DeviceConfig, DeviceOps, Owner};
+use crate::device::config::{DeviceConfig, Owner};
+use crate::device::listeners::Listeners;
 use crate::folio::{Folio, FolioWord};
 use crate::free_map::{Claimer, FreeMap};
 use crate::geometry::{BLOCK_SHIFT, block_of};
@@ -22,7 +23,7 @@ pub(crate) struct Entry {
     range: OffsetRange,
     owner: Owner,
     name: Box<str>,
-    ops: Option<Box<dyn DeviceOps>>,
+    listeners: Listeners,
     entrance: Door,
     seats: Seats,
     map: FreeMap,
@@ -66,7 +67,7 @@ impl Entry {
             range,
             owner: config.owner,
             name: config.name,
-            ops: config.ops,
+            listeners: Listeners::new(config.ops, config.is_deferred),
             entrance: Door::open(),
             seats: Seats::new(seating),
             map: FreeMap::new(range),
@@ -93,8 +94,8 @@ impl Entry {
     }
 
     #[inline]
-    pub(crate) fn ops(&self) -> Option<&dyn DeviceOps> {
-        self.ops.as_deref()
+    pub(crate) fn listeners(&self) -> &Listeners {
+        &self.listeners
     }
 
     #[inline]

@@ -4,12 +4,15 @@
 #![forbid(unsafe_code)]
 
 mod page_ref;
+mod partial;
+mod split;
 mod word;
 
 use core::fmt;
 use core::mem;
 
 pub use page_ref::PageRef;
+pub use split::Parts;
 pub(crate) use word::FolioWord;
 
 use crate::device::{Device, end_folio};

@@ -4,8 +4,10 @@
 //! free map says who owns a run. Above: `section_map`, `folio`. Edges: [init], [last-put], [map].
 #![forbid(unsafe_code)]
 
+mod link;
 mod state;
 
+pub(crate) use link::Link;
 pub(crate) use state::{MAX_REFS, State};
 
 use crate::sync::{

@@ -1,0 +1,105 @@
+//! [`Listeners`]: who must know when a folio of a device ends, and what has to be done first.
+//!
+//! One word says that nobody must, which is all that such an end looks at.
+//!
+//! Below: `callbacks`, `partial`, `queue`. Above: `entry`, `ending`. Edges: [last-put].
+#![forbid(unsafe_code)]
+
+use core::ops::Range;
+
+use crate::device::callbacks::{DeviceOps, FreedFolio};
+use crate::device::partial::GivenUpPages;
+use crate::device::queue::Queue;
+use crate::section_map::Place;
+use crate::space::Space;
+use crate::sparse::NoMemory;
+use crate::sync::{AtomicU64, Ordering::Relaxed};
+
+/// In `told`: there are callbacks, or a queue.
+const DRIVER: u64 = 1;
+/// In `told`: a page that was given up.
+const ONE_GIVEN_UP: u64 = 2;
+
+/// What a device does at the end of a folio beside giving its pages back.
+pub(crate) struct Listeners {
+    /// 0 if nothing: [`DRIVER`], and how many pages are given up.
+    told: AtomicU64,
+    ops: Option<Box<dyn DeviceOps>>,
+    queue: Option<Queue>,
+    given_up: GivenUpPages,
+}
+
+/// Whose the pages of an ended folio are now.
+#[must_use = "who has the pages must give them back"]
+pub(crate) enum Whose {
+    /// The caller's, as before.
+    Callers,
+    /// The queue's, or already those of whoever took them from there.
+    Queues,
+}
+
+impl Listeners {
+    pub(super) fn new(ops: Option<Box<dyn DeviceOps>>, is_deferred: bool) -> Listeners {
+        let told = if ops.is_some() || is_deferred { DRIVER } else { 0 };
+        let queue = is_deferred.then(Queue::new);
+        Listeners { told: AtomicU64::new(told), ops, queue, given_up: GivenUpPages::new() }
+    }
+
+    /// The driver's callbacks.
+    pub(crate) fn ops(&self) -> Option<&dyn DeviceOps> {
+        self.ops.as_deref()
+    }
+
+    /// Where freed folios wait for the driver, if it wants it so.
+    pub(crate) fn queue(&self) -> Option<&Queue> {
+        self.queue.as_ref()
+    }
+
+    /// Whether there is anything to be done at the end of a folio whose last reference the caller has put.
+    #[inline]
+    pub(crate) fn are_there(&self) -> bool {
+        // Relaxed: whoever gave pages of the folio up had a reference, and put it before ([last-put]).
+        self.told.load(Relaxed) != 0
+    }
+
+    /// Does it. Whatever the driver's callback does, a panic included, is done outside all locks.
+    pub(crate) fn folio_ended(&self, space: &Space, place: Place, private: u64) -> Whose {
+        let head = place.head.get();
+        self.forget_given_up(head..head + place.order.nr_pages());
+        if let Some(queue) = &self.queue {
+            queue.push(space.sections(), place);
+            return Whose::Queues;
+        }
+        if let Some(ops) = self.ops() {
+            ops.folio_free(FreedFolio { offset: place.head, order: place.order, private });
+        }
+        Whose::Callers
+    }
+
+    /// Notes pages of a folio of which the caller has a reference. How many of them were not noted before.
+    pub(crate) fn give_up(&self, pages: Range<u64>) -> Result<u64, NoMemory> {
+        let nr_pages = self.given_up.note(pages)?;
+        // Relaxed: see `are_there`.
+        self.told.fetch_add(nr_pages * ONE_GIVEN_UP, Relaxed);
+        Ok(nr_pages)
+    }
+
+    /// How many of `pages`, of a folio of which the caller has a reference, are given up.
+    pub(crate) fn given_up_in(&self, pages: Range<u64>) -> u64 {
+        if self.nr_given_up() == 0 { 0 } else { self.given_up.count(pages) }
+    }
+
+    /// How many pages are given up, in all of the device.
+    pub(crate) fn nr_given_up(&self) -> u64 {
+        // Relaxed: as in `are_there`.
+        self.told.load(Relaxed) / ONE_GIVEN_UP
+    }
+
+    /// The folio of `pages` has ended: the next one there has given nothing up.
+    fn forget_given_up(&self, pages: Range<u64>) {
+        if self.nr_given_up() > 0 {
+            let nr_pages = self.given_up.forget(pages);
+            self.told.fetch_sub(nr_pages * ONE_GIVEN_UP, Relaxed);
+        }
+    }
+}
