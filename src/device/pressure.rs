@@ -19,7 +19,8 @@ impl Only {
     /// `None` if the thread does already, or is being torn down.
     fn begin() -> Option<Only> {
         let was_under = UNDER_PRESSURE.try_with(|under| under.replace(true)).unwrap_or(true);
-        (!was_under).then_some(Only(()))
+        // Not `then_some`: an `Only` that is made in vain would be dropped.
+        (!was_under).then(|| Only(()))
     }
 }
 
