@@ -5,7 +5,7 @@
 
 use super::{Page, State};
 use crate::section_map::Place;
-use crate::sync::Ordering::{Relaxed, Release};
+use crate::sync::Ordering::Relaxed;
 use crate::words::{Offset, Order, leaf_bits};
 
 /// Where the count and the maps of a live folio are.
@@ -89,8 +89,8 @@ impl Page {
 
     /// Gives back the reference that `freeze_sole` took. Linux: `folio_ref_unfreeze()`.
     pub(crate) fn unfreeze_sole(&self) {
-        // Release [last-put]: as a put; our use of the folio ends before that of whoever frees it in the end.
-        self.state.fetch_add(State::ONE_REF, Release);
+        // Relaxed: it is the reference that we had. Our use of the folio ends with its put.
+        self.state.fetch_add(State::ONE_REF, Relaxed);
     }
 }
 
