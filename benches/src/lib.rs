@@ -10,6 +10,7 @@
 //! - [`peers`]: the published crates and the locked tree as contestants.
 //! - [`alloc`]: allocators as contestants, the threads that drive them, and the table of that.
 //! - [`fragmentation`]: streams of mixed orders, and the best-fit oracle beside them.
+//! - [`split`]: a block into pages and back, beside allocations of them.
 //! - [`plan`]: what to run, from the environment and the command line.
 //! - [`random`]: the generator that all of them use.
 //! - [`ratio`]: interleaved rounds, medians and spreads.
@@ -27,3 +28,4 @@ pub mod plan;
 pub mod random;
 pub mod ratio;
 pub mod report;
+pub mod split;

@@ -7,7 +7,7 @@
 //! Below: `free_map`, `section_map`, `page`. Above: `folio`, `range`. Edges: [last-put], [init], [class].
 #![forbid(unsafe_code)]
 
-use core::iter::successors;
+use core::iter::from_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::class::Class;
@@ -50,25 +50,26 @@ impl Cut {
     /// The parts of the folio at `whole`, in ascending order.
     #[inline]
     pub(crate) fn parts(self, whole: Place) -> impl Iterator<Item = Place> + Clone {
-        let (start, end) = (whole.head.get(), whole.head.get() + whole.order.nr_pages());
-        let after = move |part: &Place| {
-            let next = part.head.get() + part.order.nr_pages();
-            (next < end).then(|| self.part_at(next, end))
-        };
-        successors(Some(self.part_at(start, end)), after)
+        let (mut at, end) = (whole.head.get(), whole.head.get() + whole.order.nr_pages());
+        from_fn(move || {
+            let part = (at < end).then(|| self.part_at(at, end))?;
+            at += part.order.nr_pages();
+            Some(part)
+        })
     }
 
     /// The first part in each block, and each of order 9 or more: what there is to do for a block's other parts as
     /// well is done once.
     fn parts_by_block(self, whole: Place) -> impl Iterator<Item = Place> {
-        let (start, end) = (whole.head.get(), whole.head.get() + whole.order.nr_pages());
-        let after = move |part: &Place| {
-            let next = part.head.get() + part.order.nr_pages();
-            // A part below order 9 ends within its block, and another begins where the block ends.
-            let next = if MODEL { next } else { next.next_multiple_of(PAGES_PER_BLOCK) };
-            (next < end).then(|| self.part_at(next, end))
-        };
-        successors(Some(self.part_at(start, end)), after)
+        let (mut at, end) = (whole.head.get(), whole.head.get() + whole.order.nr_pages());
+        from_fn(move || {
+            let part = (at < end).then(|| self.part_at(at, end))?;
+            at += part.order.nr_pages();
+            // A part below order 9 ends within its block, and another begins where the block ends. (A model's records of
+            // one block are not all populated at once.)
+            at = if MODEL { at } else { at.next_multiple_of(PAGES_PER_BLOCK) };
+            Some(part)
+        })
     }
 
     /// How many parts there are.
