@@ -82,12 +82,15 @@ pub mod architecture {}
 #[doc(hidden)]
 pub use sync::count;
 
-pub use device::{Cache, Device, DeviceConfig, DeviceOps, FreedFolio, LiveFolios, Owner, RangeHandle, RangeRequest};
-pub use error::{
-    AllocError, DrainError, FreezeError, MapError, RegisterError, SpaceError, SplitRangeError, TakeError, TooManyRefs,
-    UnregisterError,
+pub use device::{
+    Cache, DeferredFolio, DeferredFrees, Device, DeviceConfig, DeviceOps, FolioSplit, FreedFolio, LiveFolios, Owner,
+    Pressure, RangeHandle, RangeRequest, SplitPart,
 };
-pub use folio::{Folio, FolioGuard, FrozenFolio, LockedFolio, PageRef, WeakFolio};
+pub use error::{
+    AllocError, DrainError, FreezeError, GiveUpError, MapError, RegisterError, SpaceError, SplitError, SplitRangeError,
+    TakeError, TooManyRefs, UnregisterError,
+};
+pub use folio::{Folio, FolioGuard, FrozenFolio, LockedFolio, PageRef, Parts, WeakFolio};
 pub use space::{DeviceReport, FreeRuns, MetadataPages, OwnerReport, Space, SpaceBuilder, SpaceReport, Violation};
 pub use words::{
     Access, LeafKind, MigrateEntry, MigrateEntryKind, MigrationAccess, Offset, OffsetRange, Order, OrderTooLarge, Pfn,

@@ -147,7 +147,7 @@ impl DeviceTable {
         registry.free_numbers.push(entry.index());
         drop(registry);
         // SAFETY: The device has retired: no page is counted in, and none will be.
-        let ops = unsafe { entry.ops().take() };
+        let ops = unsafe { entry.listeners().ops().take() };
         // Whoever has just found the device in its slot may be about to take a reference. The callbacks, whose drop is the
         // driver's code, are not in it any more.
         self.epochs.retire(slot_reference);
@@ -271,7 +271,7 @@ impl Drop for DeviceTable {
             // SAFETY: As in `forget`; nobody else has the table any more.
             let entry = unsafe { Arc::from_raw(entry.as_ptr()) };
             // SAFETY: Nobody has the space any more, and so nobody has a folio.
-            let ops = unsafe { entry.ops().take() };
+            let ops = unsafe { entry.listeners().ops().take() };
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(ops))) {
                 panicked.get_or_insert(panic);
             }

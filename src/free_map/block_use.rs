@@ -184,9 +184,9 @@ impl BlockUse {
         BlockUse(self.0 & !TAKEN)
     }
 
-    /// The large folio has become small ones, which have all of its pages.
-    pub(crate) fn divided(self) -> BlockUse {
-        BlockUse(self.given_back().with_class(Class::Mixed).0)
+    /// The large folio has become small ones, which have all of its pages: of one order, or mixed ones.
+    pub(crate) fn divided(self, class: Class) -> BlockUse {
+        BlockUse(self.given_back().with_class(class).0)
     }
 
     pub(crate) const fn reserved(self, is_reserved: bool) -> BlockUse {

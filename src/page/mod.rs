@@ -5,8 +5,10 @@
 //! Edges: [init], [last-put], [map], [lock], [freeze].
 #![forbid(unsafe_code)]
 
+mod link;
 mod state;
 
+pub(crate) use link::Link;
 pub(crate) use state::State;
 
 use crate::geometry::MAX_REFS;

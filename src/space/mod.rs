@@ -424,7 +424,7 @@ impl Space {
 /// Why the reference of `leaf` is not to be had, which named the folio of state `named`, from the state that refused it.
 #[cold]
 fn refusal(leaf: SoftLeaf, named: State, now: State) -> TakeError {
-    let offset = Offset::from_low_bits(leaf.bits()).get();
+    let offset = leaf.offset().map_or(0, Offset::get);
     if !now.is_life(named.generation()) {
         TakeError::Stale { offset }
     } else if now.maps() == 0 {

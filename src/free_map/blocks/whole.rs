@@ -90,18 +90,16 @@ impl Blocks {
         vacancies
     }
 
-    /// Memory for all that [`Blocks::divide`] may need in the blocks of `pages`.
-    pub(crate) fn populate_for_division(&self, pages: Range<u64>) -> Result<(), NoMemory> {
-        for block in block_of(pages.start)..=block_of(pages.end - 1) {
-            self.bits.populate(block)?;
-            self.hints.populate_class(block, Class::Mixed)?;
-        }
-        Ok(())
+    /// Memory for all that [`Blocks::divide`] may need in a block that falls to small folios, and serves `class` then.
+    pub(crate) fn populate_for_division(&self, block: u64, class: Class) -> Result<(), NoMemory> {
+        self.bits.populate(block)?;
+        self.hints.populate_class(block, class)
     }
 
-    /// Makes the blocks of a live folio of order `whole` those of its parts, by first page and order. For the owner of the
-    /// folio.
-    pub(crate) fn divide(&self, whole: Order, parts: impl Iterator<Item = (u64, Order)>) {
+    /// Makes the blocks of a live folio of order `whole` those of its parts: for each block the first of them, by first page
+    /// and order. Blocks that fall to small ones serve `class` (mixed, unless the whole is of order 9 or more). For the owner of
+    /// the folio.
+    pub(crate) fn divide(&self, whole: Order, class: Class, parts: impl Iterator<Item = (u64, Order)>) {
         let mut last = None;
         for (page, order) in parts {
             let block = block_of(page);
@@ -114,7 +112,7 @@ impl Blocks {
                     if let Some(bits) = self.bits.get_populated(block) {
                         bits.take_all();
                     }
-                    self.change_own(block, BlockUse::divided);
+                    self.change_own(block, |seen| seen.divided(class));
                 } else if let Some(word) = self.uses.get_populated(block) {
                     // It goes by its bits, which we have, and others may change it beside us; it cannot be refused.
                     self.make_serve(block, word, Purpose::All);
