@@ -129,8 +129,9 @@ impl DeviceTable {
     /// Forgets a device that has retired: its offsets and its number are free for another. Returns its callbacks, to be
     /// dropped where no lock is held.
     pub(crate) fn forget(&self, space: &Space, entry: &Entry, _: Retired) -> Option<Box<dyn DeviceOps>> {
-        entry.map().retire(space.blocks());
         let mut registry = self.registry.lock();
+        // Under the lock, as nobody holds blocks of a device then, to give back their metadata.
+        entry.map().retire(space.blocks());
         let slot_reference = self.slots.get(u64::from(entry.index())).and_then(|slot| {
             // Relaxed: the device was put there under the same lock, and nobody acquires anything from the null.
             let pointer = slot.entry.swap(ptr::null_mut(), Relaxed);
