@@ -249,3 +249,45 @@ impl fmt::Debug for Parts<'_> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::device::DeviceConfig;
+    use crate::sparse::shortage;
+
+    /// Whatever populate fails, the folio comes back as it was, and the next try works.
+    #[test]
+    fn a_shortage_of_memory_changes_nothing() {
+        let mut shortages = 0;
+        let order = |order| Order::new(order).unwrap();
+        for left in 0..6 {
+            for (whole, part) in [(9, 0), (9, 8), (12, 9), (14, 3), (3, 0)] {
+                let space = Space::builder().max_pages(1 << 20).build().unwrap();
+                let device = space.register(DeviceConfig::new(1 << 14)).unwrap();
+                let folio = device.alloc(order(whole)).unwrap();
+                folio.set_private(7);
+                folio.give_up(0..1).unwrap();
+                shortage::after(Some(left));
+                let parts = folio.split(order(part));
+                shortage::after(None);
+                let parts = parts.or_else(|error| {
+                    assert!(matches!(error, SplitError::NoMemory { .. }), "{error}");
+                    shortages += 1;
+                    space.validate().unwrap();
+                    let folio = error.into_folio();
+                    assert_eq!((folio.order(), folio.refs(), folio.private()), (order(whole), 1, 7));
+                    assert_eq!(folio.given_up(), 1);
+                    folio.split(order(part))
+                });
+                let parts: Vec<Folio<'_>> = parts.unwrap().collect();
+                assert!(parts.iter().all(|part| part.private() == 7));
+                assert_eq!(parts.len(), (1 << (whole - part)) - usize::from(part == 0));
+                space.validate().unwrap();
+                drop(parts);
+                assert_eq!(space.report().largest_free_pages(), 1 << 14, "all is one run again");
+            }
+        }
+        assert!(shortages >= 6, "{shortages} shortages: pages, bits and hints are populated");
+    }
+}
