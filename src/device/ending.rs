@@ -100,8 +100,8 @@ fn counted(space: &Space, place: Place) -> Counted<'_, Place> {
     Counted { space, pages: place, entry, door, seat: None }
 }
 
-/// Pages of ended folios that are still counted in their device, which therefore cannot go. Dropping it gives them back, and
-/// counts them out.
+/// Pages of ended folios that are still counted in their device, which therefore cannot go. Dropping it gives them
+/// back, and counts them out.
 struct Counted<'a, P: Pages> {
     space: &'a Space,
     pages: P,

@@ -9,8 +9,8 @@ use farpage::{Cache, Device, DeviceConfig, DeviceOps, Folio, FolioSplit, FreedFo
 
 use crate::owners::*;
 
-/// A driver whose callback allocates from the same device, splits, and frees other folios of it: by its thread, and through
-/// a cache of the driver's own.
+/// A driver whose callback allocates from the same device, splits, and frees other folios of it: by its thread, and
+/// through a cache of the driver's own.
 pub(crate) struct Reentrant {
     owners: Arc<Owners>,
     device: OnceLock<Device<'static>>,

@@ -43,8 +43,8 @@ fn split<'s>(folio: Folio<'s>, rng: &mut Rng, are_all_needed: bool, counts: &[At
     }
 }
 
-/// Threads allocate, split, give up and free folios of all orders, share them through a table of leaf words, and get whatever lies at random
-/// offsets. Who has a reference has pages of one owner, whatever was split meanwhile.
+/// Threads allocate, split, give up and free folios of all orders, share them through a table of leaf words, and get
+/// whatever lies at random offsets. Who has a reference has pages of one owner, whatever was split meanwhile.
 pub(crate) fn burst_of_splits(nr_threads: usize, seed: u64) {
     let (space, owners, config) = space_of(12 * 512 + 33);
     let device = space.register(config).expect("it fits");
@@ -136,8 +136,8 @@ pub(crate) fn burst_of_splits(nr_threads: usize, seed: u64) {
     assert_all_came_back(&space, device, &owners);
 }
 
-/// All threads get and put the same folio without pause, by leaf and by offset; one of them splits it, again and again, until it
-/// has it alone.
+/// All threads get and put the same folio without pause, by leaf and by offset; one of them splits it, again and again,
+/// until it has it alone.
 pub(crate) fn burst_of_contended_splits(nr_threads: usize, seed: u64) {
     let (space, owners, config) = space_of(4 * 512);
     let device = space.register(config).expect("it fits");
@@ -145,7 +145,8 @@ pub(crate) fn burst_of_contended_splits(nr_threads: usize, seed: u64) {
     let (is_over, gets) = (AtomicU64::new(0), AtomicU64::new(0));
     on_threads(nr_threads, seed, |number, mut rng| {
         if number > 0 {
-            // The data of a page is its owner's ticket: who has a reference reads the same one twice, in all of its pages.
+            // The data of a page is its owner's ticket: who has a reference reads the same one twice, in all of its
+            // pages.
             while is_over.load(Relaxed) == 0 {
                 let leaf = SoftLeaf::from_bits(current.load(Acquire));
                 if let Some(folio) = space.lookup(leaf).and_then(PageRef::try_get) {
