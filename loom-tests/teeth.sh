@@ -130,7 +130,7 @@ drain: the exit is closed@live.rs@/fn close(/,/^    }/s/self.exit.0.store(CLOSED
 drain: who is refused leaves@live.rs@s/self.exit(bell, seat, nr_pages);/let _ = (bell, nr_pages);/@drain@who_comes_in_while_it_closes_is_waited_for
 drain: wake-up@live.rs@s/self.rung.notify_all();//@drain@the_last_of_two_wakes_who_waits
 drain: gate@live.rs@/fn ring(/,/^    }/s/let gate = self.gate.lock();//;s/^        drop(gate);//@drain@the_last_of_two_wakes_who_waits
-drain: count before the stash@device/ending.rs@/fn drop(/,/^    }/{s/self.pages.give_back(self.space, entry, seat);//;s/self.door.exit(self.space.bell(), seat, nr_pages);/self.door.exit(self.space.bell(), seat, nr_pages); self.pages.give_back(self.space, entry, seat);/}@kill_alloc@a_device_goes_after_its_last_folio
+drain: count before the stash@device/ending.rs@/fn drop(/,/^    }/{s/self.pages.give_back(self.space, entry, seat);//;s/self.door.exit(self.space.bell(), seat, self.pages.nr_pages());/self.door.exit(self.space.bell(), seat, self.pages.nr_pages()); self.pages.give_back(self.space, entry, seat);/}@kill_alloc@a_device_goes_after_its_last_folio
 drain: seat after the count@live.rs@/fn exit(/,/^    }/s/if self.0.load(Relaxed) != OPEN {/if seat.counted() >= i64::MIN \&\& self.0.load(Relaxed) != OPEN {/@drain@the_last_of_two_wakes_who_waits
 devices: Release of register@device/table.rs@s/cast_mut(), Release)/cast_mut(), Relaxed)/@devices@a_device_that_is_found_is_all_there
 devices: Acquire of who looks@device/table.rs@/fn hold_numbered(/,/^    }/s/load(Acquire)/load(Relaxed)/@devices@a_device_that_is_found_is_all_there

@@ -72,15 +72,17 @@ impl DeviceConfig {
         self
     }
 
-    /// What to call when its folios are freed or divided, or when it is full. An `Arc` of the callbacks can be kept beside.
+    /// What to call when its folios are freed or divided, or when it is full. An `Arc` of the callbacks can be kept
+    /// beside.
     #[must_use]
     pub fn ops(mut self, ops: impl DeviceOps + 'static) -> DeviceConfig {
         self.ops = Some(Box::new(ops));
         self
     }
 
-    /// Folios that are freed wait until the driver takes them, by [`Device::deferred_frees`](crate::Device::deferred_frees);
-    /// [`DeviceOps::folio_free`] is never called then. The other callbacks are.
+    /// Folios that are freed wait until the driver takes them, by
+    /// [`Device::deferred_frees`](crate::Device::deferred_frees); [`DeviceOps::folio_free`] is never called then. The
+    /// other callbacks are.
     #[must_use]
     pub fn deferred(mut self) -> DeviceConfig {
         self.is_deferred = true;
