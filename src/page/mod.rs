@@ -165,7 +165,9 @@ impl Page {
         self.freeze_if(|state| if state.maps() == 0 { state.frozen(1) } else { None })
     }
 
-    fn freeze_if(&self, transition: impl Fn(State) -> Option<State>) -> Result<State, State> {
+    /// The same on any condition. Maps do not become fewer while frozen, and more only by other handles: so if the state
+    /// before had `1 + maps` references, nobody else has a handle until it is unfrozen.
+    pub(crate) fn freeze_if(&self, transition: impl Fn(State) -> Option<State>) -> Result<State, State> {
         // Acquire [last-put]: what others did with the folio before they put it is behind us.
         self.update(Acquire, transition).map(|(old, _)| old)
     }
