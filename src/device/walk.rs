@@ -12,7 +12,7 @@ use core::iter::FusedIterator;
 use crate::class::Class;
 use crate::device::Device;
 use crate::folio::{Folio, FolioWord};
-use crate::geometry::{BLOCK_SHIFT, PAGES_PER_BLOCK, PAGES_PER_WORD, block_of};
+use crate::geometry::{BLOCK_SHIFT, PAGES_PER_BLOCK, PAGES_PER_WORD, block_of, blocks_for};
 use crate::section_map::Place;
 use crate::words::{Offset, OffsetRange, Order};
 
@@ -89,7 +89,7 @@ impl<'s> LiveFolios<'s> {
     fn step(&mut self) -> Option<Folio<'s>> {
         let sections = self.device.space.sections();
         let block = block_of(self.at);
-        match sections.next_known_block(block) {
+        match sections.next_known_block(block..blocks_for(self.end)) {
             Some(known) if known == block => {}
             known => {
                 self.at = known.map_or(self.end, |known| known << BLOCK_SHIFT);

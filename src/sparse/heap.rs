@@ -3,6 +3,7 @@
 //! For platforms without the system calls that `reserved` needs, and for models, in which every atomic must be built
 //! by loom. Edges: [publish].
 
+use core::ops::Range;
 use core::ptr;
 
 use super::{Layout, NoMemory, ReserveError, Zeroed};
@@ -60,11 +61,11 @@ impl<T: Zeroed> SparseArray<T> {
         self.get(index)
     }
 
-    /// The first index from `index` on whose chunk is populated. A look at each chunk before it.
-    pub(crate) fn next_populated(&self, index: u64) -> Option<u64> {
+    /// The first index of `range` whose chunk is populated. A look at each chunk before it.
+    pub(crate) fn next_populated(&self, range: Range<u64>) -> Option<u64> {
         let chunk_len = 1 << self.shift;
-        let mut at = index;
-        while at < self.len {
+        let (mut at, end) = (range.start, range.end.min(self.len));
+        while at < end {
             if self.get(at).is_some() {
                 return Some(at);
             }

@@ -8,8 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use farpage::{
-    Access, AllocError, Device, DeviceConfig, DeviceOps, Folio, FreedFolio, Offset, Order, Owner, PageRef, RangeRequest,
-    RegisterError, SoftLeaf, Space, UnregisterError,
+    Access, AllocError, Device, DeviceConfig, DeviceOps, Folio, FreedFolio, Offset, Order, Owner, PageRef,
+    RangeRequest, RegisterError, SoftLeaf, Space, UnregisterError,
 };
 
 use crate::owners::{LONG, below};
