@@ -31,6 +31,9 @@ pub(crate) const MAX_ORDER: u8 = if MODEL { 3 } else { 18 };
 /// The most pages that a space can have.
 pub(crate) const MAX_PAGES_LIMIT: u64 = 1 << OFFSET_BITS;
 
+/// The most references that a folio can have: 2^19 - 1.
+pub(crate) const MAX_REFS: u32 = if MODEL { 7 } else { (1 << 19) - 1 };
+
 const _: () = assert!(BLOCK_SHIFT > WORD_SHIFT, "a block is more than one word of free bits");
 const _: () = assert!(MAX_ORDER as u32 > BLOCK_SHIFT, "the largest folio is more than one block");
 const _: () = assert!(MAX_ORDER < 32, "an order fits its five bits");

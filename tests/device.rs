@@ -202,7 +202,7 @@ fn a_panic_in_the_callback_comes_out_and_the_pages_go_back() {
 
 #[test]
 fn a_folio_counts_to_its_limit_and_no_further() {
-    const LIMIT: u32 = (1 << 20) - 1;
+    const LIMIT: u32 = (1 << 19) - 1;
     let space = space(512);
     let device = device_of(&space, 1);
     let folio = device.alloc(Order::ZERO).unwrap();

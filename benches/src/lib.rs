@@ -11,6 +11,7 @@
 //! - [`alloc`]: allocators as contestants, the threads that drive them, and the table of that.
 //! - [`fragmentation`]: streams of mixed orders, and the best-fit oracle beside them.
 //! - [`register`]: registrations of whole devices, beside a record for every page.
+//! - [`split`]: a block into pages and back, beside allocations of them.
 //! - [`plan`]: what to run, from the environment and the command line.
 //! - [`random`]: the generator that all of them use.
 //! - [`ratio`]: interleaved rounds, medians and spreads.
@@ -29,3 +30,4 @@ pub mod random;
 pub mod ratio;
 pub mod register;
 pub mod report;
+pub mod split;

@@ -110,6 +110,11 @@ impl Directory {
             self.units.populated_bytes() + self.blocks.populated_bytes(),
         )
     }
+
+    /// Bytes of the populated ones that lie in memory; `None` where the system does not say.
+    pub(super) fn resident_bytes(&self) -> Option<u64> {
+        Some(self.units.resident_bytes()? + self.blocks.resident_bytes()?)
+    }
 }
 
 #[cfg(all(test, not(loom)))]

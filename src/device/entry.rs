@@ -3,8 +3,9 @@
 
 use core::time::Duration;
 
-use crate::device::callbacks::Callbacks;
-use crate::device::config::{DeviceConfig, DeviceOps, Owner};
+use crate::device::DeviceOps;
+use crate::device::config::{DeviceConfig, Owner};
+use crate::device::listeners::Listeners;
 use crate::folio::{Folio, FolioWord};
 use crate::free_map::{Claimer, FreeMap};
 use crate::geometry::{BLOCK_SHIFT, block_of};
@@ -23,7 +24,7 @@ pub(crate) struct Entry {
     range: OffsetRange,
     owner: Owner,
     name: Box<str>,
-    ops: Callbacks,
+    listeners: Listeners,
     entrance: Door,
     seats: Seats,
     map: FreeMap,
@@ -71,7 +72,7 @@ impl Entry {
             range,
             owner: config.owner,
             name: config.name,
-            ops: Callbacks::new(None),
+            listeners: Listeners::new(config.is_deferred),
             entrance: Door::open(),
             seats: Seats::new(seating),
             map: FreeMap::new(range),
@@ -98,13 +99,13 @@ impl Entry {
     }
 
     #[inline]
-    pub(crate) fn ops(&self) -> &Callbacks {
-        &self.ops
+    pub(crate) fn listeners(&self) -> &Listeners {
+        &self.listeners
     }
 
     /// Gives the device its callbacks, before it is known to anybody.
     pub(super) fn set_ops(&mut self, ops: Option<Box<dyn DeviceOps>>) {
-        self.ops = Callbacks::new(ops);
+        self.listeners.set_ops(ops);
     }
 
     #[inline]

@@ -129,8 +129,9 @@ impl DeviceTable {
     /// Forgets a device that has retired: its offsets and its number are free for another. Returns its callbacks, to be
     /// dropped where no lock is held.
     pub(crate) fn forget(&self, space: &Space, entry: &Entry, _: Retired) -> Option<Box<dyn DeviceOps>> {
-        entry.map().retire(space.blocks());
         let mut registry = self.registry.lock();
+        // Under the lock, as nobody holds blocks of a device then, to give back their metadata.
+        entry.map().retire(space.blocks());
         let slot_reference = self.slots.get(u64::from(entry.index())).and_then(|slot| {
             // Relaxed: the device was put there under the same lock, and nobody acquires anything from the null.
             let pointer = slot.entry.swap(ptr::null_mut(), Relaxed);
@@ -141,11 +142,13 @@ impl DeviceTable {
         });
         // Before the offsets and the number can be another's.
         self.directory.leave(entry.range());
-        registry.devices.remove(&(entry.range().start().get() >> BLOCK_SHIFT));
+        let blocks = entry.map().blocks();
+        registry.devices.remove(&blocks.start);
+        space.trim_around(&self.all(), blocks);
         registry.free_numbers.push(entry.index());
         drop(registry);
         // SAFETY: The device has retired: no page is counted in, and none will be.
-        let ops = unsafe { entry.ops().take() };
+        let ops = unsafe { entry.listeners().ops().take() };
         // Whoever has just found the device in its slot may be about to take a reference. The callbacks, whose drop is the
         // driver's code, are not in it any more.
         self.epochs.retire(slot_reference);
@@ -167,6 +170,13 @@ impl DeviceTable {
         let slot = self.slots.get(u64::from(entry.index()));
         // Relaxed: compared, never followed.
         slot.is_some_and(|slot| ptr::eq(slot.entry.load(Relaxed), entry))
+    }
+
+    /// Whether the device is registered still; if so, nothing that the caller read of its offsets before was written for a
+    /// later device: that would have come after a `forget`, under the same lock.
+    pub(crate) fn has(&self, entry: &Entry) -> bool {
+        let _registry = self.registry.lock();
+        self.is_registered(entry)
     }
 
     /// The door by which pages leave the device of that number.
@@ -215,10 +225,27 @@ impl DeviceTable {
         entries
     }
 
+    /// Runs `f` on all devices, by offset, while none comes or goes.
+    pub(crate) fn while_registered<R>(&self, f: impl FnOnce(&[Arc<Entry>]) -> R) -> R {
+        let _registry = self.registry.lock();
+        f(&self.all())
+    }
+
+    /// The same, unless one is just coming or going, or another is about this.
+    pub(crate) fn try_while_registered<R>(&self, f: impl FnOnce(&[Arc<Entry>]) -> R) -> Option<R> {
+        let _registry = self.registry.try_lock()?;
+        Some(f(&self.all()))
+    }
+
     /// Bytes of metadata: reserved and populated.
     pub(crate) fn bytes(&self) -> (u64, u64) {
         let directory = self.directory.bytes();
         (self.slots.reserved_bytes() + directory.0, self.slots.populated_bytes() + directory.1)
+    }
+
+    /// Bytes of the populated ones that lie in memory; `None` where the system does not say.
+    pub(crate) fn resident_bytes(&self) -> Option<u64> {
+        Some(self.slots.resident_bytes()? + self.directory.resident_bytes()?)
     }
 }
 
@@ -245,7 +272,7 @@ impl Drop for DeviceTable {
             // SAFETY: As in `forget`; nobody else has the table any more.
             let entry = unsafe { Arc::from_raw(entry.as_ptr()) };
             // SAFETY: Nobody has the space any more, and so nobody has a folio.
-            let ops = unsafe { entry.ops().take() };
+            let ops = unsafe { entry.listeners().ops().take() };
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(ops))) {
                 panicked.get_or_insert(panic);
             }

@@ -1,20 +1,30 @@
 //! [`Folio`]: a counted handle on allocated pages, and [`PageRef`], the uncounted view that a lookup gives.
 //!
-//! Below: `page`, `section_map`. Above: `space`. Edges: [init], [last-put], [map].
+//! Below: `page`, `section_map`, `wait`. Above: `space`. Edges: [init], [last-put], [map].
 #![forbid(unsafe_code)]
 
+mod freeze;
+mod lock;
+mod maps;
 mod page_ref;
+mod partial;
+mod split;
+mod weak;
 mod word;
 
 use core::fmt;
 use core::mem;
 
+pub use freeze::FrozenFolio;
+pub use lock::{FolioGuard, LockedFolio};
 pub use page_ref::PageRef;
+pub use split::Parts;
+pub use weak::WeakFolio;
 pub(crate) use word::FolioWord;
 
 use crate::device::{Device, end_folio};
 use crate::error::TooManyRefs;
-use crate::page::{MAX_REFS, Page};
+use crate::page::Page;
 use crate::section_map::Place;
 use crate::space::Space;
 use crate::words::{Access, Offset, Order, SoftLeaf};
@@ -100,11 +110,12 @@ impl<'s> Folio<'s> {
         Device::new(self.space, self.space.device_of_live(self.offset()))
     }
 
-    /// One more handle, or an error when the folio has as many references as it can count (2^20 - 1).
+    /// One more handle, or an error when the folio has as many references as it can count (2^19 - 1).
     pub fn try_clone(&self) -> Result<Folio<'s>, TooManyRefs> {
-        match self.record().try_get(self.word.generation()) {
-            Some(_) => Ok(Folio { space: self.space, word: self.word }),
-            None => Err(TooManyRefs { limit: MAX_REFS }),
+        if self.record().get_one_more() {
+            Ok(Folio { space: self.space, word: self.word })
+        } else {
+            Err(TooManyRefs::met())
         }
     }
 
@@ -178,7 +189,7 @@ impl Clone for Folio<'_> {
     ///
     /// # Panics
     ///
-    /// When the folio has 2^20 - 1 references, the most it can count; [`Folio::try_clone`] returns an error instead.
+    /// When the folio has 2^19 - 1 references, the most it can count; [`Folio::try_clone`] returns an error instead.
     #[inline]
     fn clone(&self) -> Self {
         self.record().get();
@@ -199,8 +210,9 @@ impl Drop for Folio<'_> {
 #[inline]
 fn put(folio: &Folio<'_>) -> Option<u64> {
     let record = folio.record();
+    let is_last = record.put().is_last(|| folio.space.waits().wake(folio.offset()));
     // After the last put the record is ours until the pages are given back.
-    record.put().then(|| record.private())
+    is_last.then(|| record.private())
 }
 
 impl fmt::Debug for Folio<'_> {

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use core::fmt;
+use core::time::Duration;
 
 use super::{Folio, FolioWord, direct_record, record};
 use crate::device::Device;
@@ -90,16 +91,25 @@ impl<'s> PageRef<'s> {
         device.filter(|_| lives).unwrap_or_else(|| Device::new(self.space, self.space.no_device()))
     }
 
-    /// A handle on the folio, unless it has been freed since it was looked up (or has 2^20 - 1 references, the most
-    /// that it can count). One compare-exchange. Linux: `folio_try_get()`.
+    /// A handle on the folio, unless it has been freed since it was looked up (or is frozen at this moment, or has
+    /// 2^19 - 1 references, the most that it can count). One compare-exchange. Linux: `folio_try_get()`.
     ///
     /// The handle is on the folio that the lookup found, never on a later one at the same offset. A caller that does
     /// not keep the leaf from changing must check now that it has not.
     #[inline]
     pub fn try_get(self) -> Option<Folio<'s>> {
         let state = self.record().try_get(self.word.generation())?;
+        if self.word.is_direct() {
+            return Some(Folio::from_owned(self.space, self.word));
+        }
         let place = Place { head: self.folio_offset(), order: state.order() };
         Some(Folio::from_owned(self.space, FolioWord::new(place, state)))
+    }
+
+    /// [`Space::wait_unlocked`], for the folio that was looked up.
+    pub fn wait_unlocked(self, limit: Duration) -> bool {
+        let head = self.folio_offset();
+        self.space.waits().wait_unlocked(self.record(), head, self.word.generation(), limit)
     }
 
     #[inline(always)]

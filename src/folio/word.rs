@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use core::fmt;
+use core::hash::{Hash, Hasher};
 use core::num::NonZeroU64;
 
 use crate::page::State;
@@ -97,13 +98,37 @@ impl FolioWord {
             SoftLeaf::device_private(self.offset(), self.order(), self.generation(), access)
         }
     }
+
+    /// The leaf of page number `index` of a handle's folio; `None` if there are not so many.
+    pub(crate) fn leaf_of(self, index: u64, access: Access) -> Option<SoftLeaf> {
+        let Place { head, order } = self.place();
+        match index {
+            0 => Some(self.leaf(access)),
+            _ if index >= order.nr_pages() => None,
+            _ => {
+                let offset = Offset::from_low_bits(head.get() + index);
+                Some(SoftLeaf::device_private(offset, order, self.generation(), access))
+            }
+        }
+    }
+
+    /// What two words for the same page of the same life have in common. The order is part of it: folios of a block and
+    /// of pages count their lives apart.
+    fn identity(self) -> u64 {
+        self.bits() & (leaf_bits::PAYLOAD | leaf_bits::GENERATION) | u64::from(self.order().get()) << ORDER_SHIFT
+    }
 }
 
 impl PartialEq for FolioWord {
     /// Whether both mean the same page of the same life.
     fn eq(&self, other: &FolioWord) -> bool {
-        let differs = self.bits() ^ other.bits();
-        differs & (leaf_bits::PAYLOAD | leaf_bits::GENERATION) == 0
+        self.identity() == other.identity()
+    }
+}
+
+impl Hash for FolioWord {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.identity().hash(state);
     }
 }
 

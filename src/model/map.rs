@@ -59,7 +59,7 @@ impl Map {
         let range = OffsetRange::new(Offset::from_low_bits(0), nr_pages).expect("a small range");
         let (map, nr_blocks) = (FreeMap::new(range), nr_pages.div_ceil(PAGES_PER_BLOCK));
         crate::sync::prepare_barriers();
-        let blocks = Blocks::new(nr_blocks).expect("a table of chunks");
+        let blocks = Blocks::new(nr_blocks, 1).expect("a table of chunks");
         map.begin(&blocks).expect("memory");
         let sections = SectionMap::new(nr_blocks * PAGES_PER_BLOCK, false).expect("a table of chunks");
         Map { blocks, map, sections, seats: seats(cached_pages) }
@@ -133,7 +133,7 @@ impl Map {
     /// Ends it, the last reference and all; before `release`.
     pub fn end(&self, page: u64, order: u8) {
         let record = self.sections.at(place(page, order)).expect("published");
-        assert!(record.put(), "the model holds the only reference");
+        assert!(record.put().is_last(|| ()), "the model holds the only reference");
     }
 
     /// What readers are told of the block of `page`: its class and its device.

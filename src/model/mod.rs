@@ -118,7 +118,7 @@ impl Page {
     }
 
     pub fn put(&self) -> bool {
-        self.0.put()
+        self.0.put().is_last(|| ())
     }
 
     pub fn map(&self) {

@@ -14,6 +14,7 @@ mod owners;
 mod ranges;
 #[path = "../support/rng.rs"]
 mod rng;
+mod splits;
 
 use std::time::{Duration, Instant};
 
@@ -21,11 +22,12 @@ use caches::{
     burst_of_a_crowd, burst_of_failing_batches, burst_of_mixed_shares, burst_of_one_way_traffic,
     burst_of_outlived_devices, burst_of_travelling_caches,
 };
-use callbacks::{burst_of_panics, burst_of_reentrance};
+use callbacks::{burst_of_panics, burst_of_pressure, burst_of_reentrance};
 use churn::churn;
 use devices::{burst_of_devices, burst_of_early_unregistering, burst_of_late_comers};
 use folios::{burst_of_fair_shares, burst_of_owning, burst_of_references, burst_of_sharing};
 use ranges::{burst_of_failing_ranges, burst_of_ranges};
+use splits::{burst_of_contended_splits, burst_of_splits};
 
 fn soak_limit() -> Duration {
     let seconds = std::env::var("FARPAGE_SOAK_SECONDS").map_or(60, |text| text.parse().expect("a number of seconds"));
@@ -71,6 +73,27 @@ fn a_callback_allocates_and_frees() {
 fn a_panic_in_a_callback_loses_no_page() {
     for (seed, nr_threads) in [2, 4].into_iter().enumerate() {
         burst_of_panics(nr_threads, seed as u64);
+    }
+}
+
+#[test]
+fn the_driver_is_asked_before_an_allocation_fails() {
+    for (seed, nr_threads) in [2, 4].into_iter().enumerate() {
+        burst_of_pressure(nr_threads, seed as u64);
+    }
+}
+
+#[test]
+fn parts_are_owned_once_and_come_together_again() {
+    for (seed, nr_threads) in [2, 3, 4, 8].into_iter().enumerate() {
+        burst_of_splits(nr_threads, seed as u64);
+    }
+}
+
+#[test]
+fn a_split_has_the_folio_alone_or_is_refused() {
+    for (seed, nr_threads) in [2, 4, 8].into_iter().enumerate() {
+        burst_of_contended_splits(nr_threads, seed as u64);
     }
 }
 
@@ -178,6 +201,9 @@ fn all_of_it_for_long() {
         burst_of_fair_shares,
         burst_of_reentrance,
         burst_of_panics,
+        burst_of_pressure,
+        burst_of_splits,
+        burst_of_contended_splits,
         burst_of_devices,
         burst_of_early_unregistering,
         burst_of_late_comers,
