@@ -272,7 +272,8 @@ fn nobody_is_asked_from_within() {
 #[test]
 fn a_device_may_be_killed_under_pressure_and_goes_afterwards() {
     let space = space();
-    let (kept, own): (Arc<Mutex<Vec<Folio<'_>>>>, Arc<Mutex<Option<Device<'_>>>>) = Default::default();
+    let kept: Arc<Mutex<Vec<Folio<'_>>>> = Arc::default();
+    let own: Arc<Mutex<Option<Device<'_>>>> = Arc::default();
     let (folios, device) = (Arc::clone(&kept), Arc::clone(&own));
     let ops = UnderPressure::new(move || {
         let evicted = std::mem::take(&mut *folios.lock().unwrap());

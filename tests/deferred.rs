@@ -1,4 +1,5 @@
-//! Freed folios that wait for their driver: kept, counted, taken once and in order, and given back when the driver is done.
+//! Freed folios that wait for their driver: kept, counted, taken once and in order, and given back when the driver is
+//! done.
 #![cfg(not(loom))]
 
 use std::sync::atomic::{AtomicU64, Ordering::*};

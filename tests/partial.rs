@@ -1,5 +1,5 @@
-//! Pages that their holders give up before the folio ends: counted, remembered through splits, and freed as soon as a part
-//! consists of nothing else.
+//! Pages that their holders give up before the folio ends: counted, remembered through splits, and freed as soon as a
+//! part consists of nothing else.
 #![cfg(not(loom))]
 
 #[path = "support/rng.rs"]
@@ -102,7 +102,8 @@ fn a_new_life_has_given_nothing_up() {
     assert_eq!(device.nr_given_up_pages(), 0);
 }
 
-/// Against a set of page numbers: random pages are given up, the folio is split this way and that, and its parts split again.
+/// Against a set of page numbers: random pages are given up, the folio is split this way and that, and its parts split
+/// again.
 #[test]
 fn a_part_without_a_needed_page_is_freed_at_once() {
     let space = space();

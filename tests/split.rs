@@ -142,8 +142,9 @@ fn what_cannot_be_split_is_given_back() {
     assert_eq!(error.into_folio().refs(), 1);
 }
 
-/// A leaf word names an order and a generation, and no part has those of the whole: heads, tails, migration entries and views are all
-/// refused, whichever part lies there now. Nor does an older word at a part's own place and order come to life.
+/// A leaf word names an order and a generation, and no part has those of the whole: heads, tails, migration entries and
+/// views are all refused, whichever part lies there now. Nor does an older word at a part's own place and order come to
+/// life.
 #[test]
 fn words_from_before_the_split_are_refused() {
     let space = space();
@@ -195,7 +196,8 @@ fn words_from_before_the_split_are_refused() {
     }
 }
 
-/// The largest order, to its last page, in random order; nothing but the bits and use words of the free map says that it is one again.
+/// The largest order, to its last page, in random order; nothing but the bits and use words of the free map says that
+/// it is one again.
 #[test]
 fn all_parts_of_a_gigabyte_become_one_again() {
     let space = space();

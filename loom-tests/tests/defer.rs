@@ -1,7 +1,7 @@
 //! Edge [defer]: `Queue::push` (the end of a folio of a deferring device) -> `DeferredFrees::take_batch`.
 //!
 //! Shape: one or two free; one takes, reads what they wrote, and gives the pages back; then the device goes.
-//! Cost: see each run's line.
+//! Cost: 7, 7 and 337 executions at bound 2; 9, 9 and 1,977 at bound 3.
 //! Teeth: fails when the push does not release, when the take does not acquire, and when the push overwrites another's.
 
 use farpage::{DeviceConfig, Order};

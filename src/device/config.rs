@@ -81,8 +81,9 @@ impl DeviceConfig {
         self
     }
 
-    /// Folios that are freed wait until the driver takes them, by [`Device::deferred_frees`](crate::Device::deferred_frees);
-    /// [`DeviceOps::folio_free`] is never called then. The other callbacks are.
+    /// Folios that are freed wait until the driver takes them, by
+    /// [`Device::deferred_frees`](crate::Device::deferred_frees); [`DeviceOps::folio_free`] is never called then. The
+    /// other callbacks are.
     #[must_use]
     pub fn deferred(mut self) -> DeviceConfig {
         self.is_deferred = true;

@@ -11,10 +11,11 @@ use crate::words::{Offset, Order};
 
 /// The folios of one device that have been freed, and wait for their driver.
 ///
-/// For drivers whose work at the end of a folio must not be done by whoever drops the last reference, for which Linux' drivers
-/// have workers (`xe_bo_put_async`, `svm_range_bo_unref_async`). Of a device that is [registered so](crate::DeviceConfig::deferred), a
-/// folio whose last reference is put joins a list; its pages stay taken, and count as in use, until the driver has taken it from
-/// here and dropped what it took. So a device with freed folios waiting cannot go.
+/// For drivers whose work at the end of a folio must not be done by whoever drops the last reference, for which Linux'
+/// drivers have workers (`xe_bo_put_async`, `svm_range_bo_unref_async`). Of a device that is [registered
+/// so](crate::DeviceConfig::deferred), a folio whose last reference is put joins a list; its pages stay taken, and
+/// count as in use, until the driver has taken it from here and dropped what it took. So a device with freed folios
+/// waiting cannot go.
 ///
 /// Joining the list is lock-free and needs no memory: it runs through the folios' own records. Order of arrival.
 ///
@@ -52,10 +53,11 @@ impl<'s> DeferredFrees<'s> {
         &self.device
     }
 
-    /// Takes up to `max` freed folios, the oldest first, one with each step of the iterator; what it does not get to stays.
+    /// Takes up to `max` freed folios, the oldest first, one with each step of the iterator; what it does not get to
+    /// stays.
     ///
-    /// Any number of threads may take at once; each folio is taken once. A short lock among takers for each; those who free
-    /// never wait for it.
+    /// Any number of threads may take at once; each folio is taken once. A short lock among takers for each; those who
+    /// free never wait for it.
     pub fn take_batch(&self, max: usize) -> impl Iterator<Item = DeferredFolio<'s>> {
         let entry = &self.device.entry;
         let space = self.device.space;

@@ -103,8 +103,8 @@ fn counted(space: &Space, place: Place) -> Counted<'_, Place> {
     Counted { space, pages: place, entry, door, seat: None }
 }
 
-/// Pages of ended folios that are still counted in their device, which therefore cannot go. Dropping it gives them back, and
-/// counts them out.
+/// Pages of ended folios that are still counted in their device, which therefore cannot go. Dropping it gives them
+/// back, and counts them out.
 struct Counted<'a, P: Pages> {
     space: &'a Space,
     pages: P,
@@ -116,6 +116,8 @@ struct Counted<'a, P: Pages> {
 
 /// Pages that go back to the free map in one piece.
 trait Pages {
+    fn are_none(&self) -> bool;
+
     fn nr_pages(&self) -> u64;
 
     /// As [`FreeMap::release`](crate::free_map::FreeMap::release).
@@ -124,6 +126,11 @@ trait Pages {
 
 /// One folio's.
 impl Pages for Place {
+    #[inline(always)]
+    fn are_none(&self) -> bool {
+        false
+    }
+
     #[inline(always)]
     fn nr_pages(&self) -> u64 {
         self.order.nr_pages()
@@ -137,6 +144,10 @@ impl Pages for Place {
 
 /// Those of folios that lie one behind the other; perhaps none.
 impl Pages for Range<u64> {
+    fn are_none(&self) -> bool {
+        self.is_empty()
+    }
+
     fn nr_pages(&self) -> u64 {
         self.end - self.start
     }
@@ -160,15 +171,14 @@ impl<P: Pages> Counted<'_, P> {
 impl<P: Pages> Drop for Counted<'_, P> {
     #[inline(always)]
     fn drop(&mut self) {
-        let nr_pages = self.pages.nr_pages();
-        if nr_pages == 0 {
+        if self.pages.are_none() {
             return;
         }
         let entry = self.entry();
         let seat = self.seat.unwrap_or_else(|| entry.seats().of_this_thread());
         let vacancies = self.pages.give_back(self.space, entry, seat);
         // The last to leave may find the device gone behind itself: nothing of it is touched after the count.
-        self.door.exit(self.space.bell(), seat, nr_pages);
+        self.door.exit(self.space.bell(), seat, self.pages.nr_pages());
         self.space.note_vacancies(vacancies);
     }
 }

@@ -152,28 +152,22 @@ impl<'s> Device<'s> {
 
     #[inline(always)]
     fn alloc_at(&self, seat: &Seat, order: Order) -> Result<Folio<'s>, AllocError> {
-        self.alloc_kept_or(seat, order, Device::alloc_from_map_or_relieved)
+        self.alloc_once::<true>(seat, order)
     }
 
-    /// The same where the driver is not asked to make room.
+    /// The same, without asking the driver for room.
     fn alloc_unrelieved(&self, seat: &Seat, order: Order) -> Result<Folio<'s>, AllocError> {
-        self.alloc_kept_or(seat, order, Device::alloc_from_map)
+        self.alloc_once::<false>(seat, order)
     }
 
-    /// A folio of pages that `seat` keeps, or what is `found` in the map for pages that have been counted in.
     #[inline(always)]
-    fn alloc_kept_or(
-        &self,
-        seat: &Seat,
-        order: Order,
-        found: impl FnOnce(&Self, &Seat, Order) -> Result<Folio<'s>, AllocError>,
-    ) -> Result<Folio<'s>, AllocError> {
+    fn alloc_once<const RELIEVED: bool>(&self, seat: &Seat, order: Order) -> Result<Folio<'s>, AllocError> {
         self.check_size(order)?;
         self.admit(seat, order.nr_pages())?;
         let kept = seat.stash().pop(order);
         match kept.or_else(|| if order == Order::HUGE { self.reclaim(seat) } else { None }) {
             Some(page) => Ok(self.entry.begin(self.space, page, order)),
-            None => found(self, seat, order),
+            None => self.alloc_from_map::<RELIEVED>(seat, order),
         }
     }
 
@@ -192,17 +186,15 @@ impl<'s> Device<'s> {
     }
 
     #[inline(never)]
-    fn alloc_from_map_or_relieved(&self, seat: &Seat, order: Order) -> Result<Folio<'s>, AllocError> {
-        self.alloc_from_map(seat, order)
-            .or_else(|error| self.relieved(Some(order), error, || self.alloc_unrelieved(seat, order)))
-    }
-
-    fn alloc_from_map(&self, seat: &Seat, order: Order) -> Result<Folio<'s>, AllocError> {
+    fn alloc_from_map<const RELIEVED: bool>(&self, seat: &Seat, order: Order) -> Result<Folio<'s>, AllocError> {
         match self.claim(seat, order) {
             Ok(page) => Ok(self.entry.begin(self.space, page, order)),
             Err(error) => {
                 self.dismiss(seat, order.nr_pages());
-                Err(error)
+                if !RELIEVED {
+                    return Err(error);
+                }
+                self.relieved(Some(order), error, || self.alloc_unrelieved(seat, order))
             }
         }
     }

@@ -15,19 +15,20 @@ pub(crate) type Panic = Box<dyn Any + Send>;
 
 /// A driver's callbacks. Linux: `struct dev_pagemap_ops`.
 ///
-/// They run with no internal lock held, on the thread whose call caused them. They may do anything: use the device and the
-/// space, put the last handle of another folio, unregister another device, take the caller's locks, and panic. A panic
-/// reaches whoever made the call; what holds then is said at each callback. (As with any destructor, a panic out of a handle that is dropped
-/// while its thread unwinds already ends the process.)
+/// They run with no internal lock held, on the thread whose call caused them. They may do anything: use the device and
+/// the space, put the last handle of another folio, unregister another device, take the caller's locks, and panic. A
+/// panic reaches whoever made the call; what holds then is said at each callback. (As with any destructor, a panic out
+/// of a handle that is dropped while its thread unwinds already ends the process.)
 pub trait DeviceOps: Send + Sync {
     /// The last reference of a folio is gone.
     ///
-    /// Called exactly once a folio (never for a device that [defers](crate::DeviceConfig::deferred) its frees). No lookup finds
-    /// the folio any more, and nobody else owns its offsets until this returns; then they are free, and nothing of the
-    /// folio may be touched. It may allocate from the same device and drop other folios of it.
+    /// Called exactly once a folio (never for a device that [defers](crate::DeviceConfig::deferred) its frees). No
+    /// lookup finds the folio any more, and nobody else owns its offsets until this returns; then they are free, and
+    /// nothing of the folio may be touched. It may allocate from the same device and drop other folios of it.
     ///
-    /// If it panics, the offsets are freed all the same, and the panic goes on to whoever dropped the reference. Where several
-    /// folios end in one call, as with a [`RangeHandle`](crate::RangeHandle), it runs for each of them, and the first panic goes on.
+    /// If it panics, the offsets are freed all the same, and the panic goes on to whoever dropped the reference. Where
+    /// several folios end in one call, as with a [`RangeHandle`](crate::RangeHandle), it runs for each of them, and the
+    /// first panic goes on.
     fn folio_free(&self, folio: FreedFolio) {
         let _ = folio;
     }
@@ -38,21 +39,22 @@ pub trait DeviceOps: Send + Sync {
     /// words are copies of the whole's, and here is the place to set others. A part that consists of pages that were
     /// [given up](crate::Folio::give_up) is freed afterwards.
     ///
-    /// If it panics, it is called for the other parts and the end all the same; then the parts are freed, since nobody can
-    /// be given them, and the first panic goes on to whoever divided the folio. Linux: `folio_split` of `dev_pagemap_ops`.
+    /// If it panics, it is called for the other parts and the end all the same; then the parts are freed, since nobody
+    /// can be given them, and the first panic goes on to whoever divided the folio. Linux: `folio_split` of
+    /// `dev_pagemap_ops`.
     fn folio_split(&self, split: FolioSplit<'_>) {
         let _ = split;
     }
 
     /// An allocation finds no room, and is about to fail. Whether it is worth its while to try once more.
     ///
-    /// Called once an allocation, which holds nothing meanwhile. The driver may free something: evict, drop what it caches, take a batch of
-    /// [deferred frees](crate::DeferredFrees). Allocations that the same thread makes in here, from any device, fail
-    /// without calling this again. Several threads may be in here at once. The device cannot go meanwhile: each of them counts
-    /// as a page in use.
+    /// Called once an allocation, which holds nothing meanwhile. The driver may free something: evict, drop what it
+    /// caches, take a batch of [deferred frees](crate::DeferredFrees). Allocations that the same thread makes in here,
+    /// from any device, fail without calling this again. Several threads may be in here at once. The device cannot go
+    /// meanwhile: each of them counts as a page in use.
     ///
-    /// If it panics, nothing was allocated and nothing is lost; the panic goes on to whoever allocates. Linux: a shrinker,
-    /// `xe_bo_evict` under `ttm_bo_mem_space`.
+    /// If it panics, nothing was allocated and nothing is lost; the panic goes on to whoever allocates. Linux: a
+    /// shrinker, `xe_bo_evict` under `ttm_bo_mem_space`.
     fn pressure(&self, pressure: Pressure) -> bool {
         let _ = pressure;
         false

@@ -11,7 +11,8 @@ thread_local! {
     static UNDER_PRESSURE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// That this thread is about to ask a driver for room, or tries again after that: what it allocates meanwhile asks nobody.
+/// That this thread is about to ask a driver for room, or tries again after that: what it allocates meanwhile asks
+/// nobody.
 struct Only(());
 
 impl Only {

@@ -1,9 +1,9 @@
 //! [`Queue`]: folios that have ended, and whose driver has not been told.
 //!
-//! A list through the folios' own records, so that joining it needs no memory and no lock: a stack that anybody pushes to,
-//! and that is taken as a whole (R. K. Treiber, "Systems programming: coping with parallelism", 1986); taken so, no element is
-//! popped while another thread looks at it. Whoever takes them turns the stack around, so that the first to come is the
-//! first to go.
+//! A list through the folios' own records, so that joining it needs no memory and no lock: a stack that anybody pushes
+//! to, and that is taken as a whole (R. K. Treiber, "Systems programming: coping with parallelism", 1986); taken so, no
+//! element is popped while another thread looks at it. Whoever takes them turns the stack around, so that the first to
+//! come is the first to go.
 //!
 //! Below: `page`, `section_map`. Above: `device`. Edges: [defer].
 #![forbid(unsafe_code)]
@@ -30,8 +30,8 @@ impl Queue {
 
     /// Adds the folio at `place`, whose last reference the caller has just put. Lock-free.
     ///
-    /// From then on it belongs to whoever takes it, who may be done with it, and with the device, before this returns: nothing of
-    /// either is touched after the exchange.
+    /// From then on it belongs to whoever takes it, who may be done with it, and with the device, before this returns:
+    /// nothing of either is touched after the exchange.
     pub(crate) fn push(&self, sections: &SectionMap, place: Place) {
         let record = record(sections, place);
         // Relaxed: a guess that the exchange checks.

@@ -126,15 +126,15 @@ impl RangeRequest {
 impl<'s> Device<'s> {
     /// Allocates pages in one run, of any length and where the request wants them.
     ///
-    /// The run is made of naturally aligned folios; see [`RangeHandle`]. Lock-free. A request without conditions is served
-    /// from runs that this thread has seen free; one for a place, a window or a direction looks at every block of the
-    /// device, 8 words each.
+    /// The run is made of naturally aligned folios; see [`RangeHandle`]. Lock-free. A request without conditions is
+    /// served from runs that this thread has seen free; one for a place, a window or a direction looks at every block
+    /// of the device, 8 words each.
     ///
     /// # Errors
     ///
-    /// As [`Device::alloc`], where [`AllocError::Fragmented`] counts the free pages of the whole device, whatever place or
-    /// window was asked for; [`AllocError::BadRange`] and [`AllocError::OutsideWindow`] for requests that no state of the
-    /// device could meet.
+    /// As [`Device::alloc`], where [`AllocError::Fragmented`] counts the free pages of the whole device, whatever place
+    /// or window was asked for; [`AllocError::BadRange`] and [`AllocError::OutsideWindow`] for requests that no state
+    /// of the device could meet.
     pub fn alloc_range(&self, request: RangeRequest) -> Result<RangeHandle<'s>, AllocError> {
         let sections = self.space.sections();
         let place = |(page, order)| Place { head: Offset::from_low_bits(page), order };
@@ -189,8 +189,8 @@ impl<'s> Device<'s> {
 ///
 /// The run consists of the largest naturally aligned folios that it has room for, from its first page on: 7 pages at 3
 /// are folios of orders 0, 2 and 1 (at 3, 4 and 8). Each has its own count and its own driver's word, and each page can
-/// be looked up. Dropping the handle puts all of the references: folios of which no other reference is left are freed, and
-/// their pages go back as one run.
+/// be looked up. Dropping the handle puts all of the references: folios of which no other reference is left are freed,
+/// and their pages go back as one run.
 #[must_use = "dropping the handle frees the pages"]
 pub struct RangeHandle<'s> {
     space: &'s Space,
@@ -255,9 +255,9 @@ impl<'s> RangeHandle<'s> {
 
     /// Divides the range before its page number `index`: two handles in place of one.
     ///
-    /// The folio in which that page lies, if it does not begin there, is divided too; see [`RangeHandle`] for which folios
-    /// come of it. They are new ones, with the driver's word of the old: what was looked up before leads nowhere. The driver's
-    /// [`folio_split`](crate::DeviceOps::folio_split) is called for them.
+    /// The folio in which that page lies, if it does not begin there, is divided too; see [`RangeHandle`] for which
+    /// folios come of it. They are new ones, with the driver's word of the old: what was looked up before leads
+    /// nowhere. The driver's [`folio_split`](crate::DeviceOps::folio_split) is called for them.
     ///
     /// # Errors
     ///

@@ -1,8 +1,8 @@
 //! [`Division`]: a live folio becomes several, whose pages stay taken all the while.
 //!
-//! One mechanism for every shape: what the parts are, says a [`Cut`]. The folio is frozen, i.e. its only reference taken away
-//! without its end, so that nobody gets another; then the free map, the readers' words and the records are made
-//! those of the parts. Linux: `__split_huge_page()`, `folio_split()`.
+//! One mechanism for every shape: what the parts are, says a [`Cut`]. The folio is frozen, i.e. its only reference
+//! taken away without its end, so that nobody gets another; then the free map, the readers' words and the records are
+//! made those of the parts. Linux: `__split_huge_page()`, `folio_split()`.
 //!
 //! Below: `free_map`, `section_map`, `page`. Above: `folio`, `range`. Edges: [last-put], [init], [class].
 
@@ -130,8 +130,8 @@ impl Division<'_> {
         self.record(self.whole).unfreeze();
     }
 
-    /// Makes the parts of the frozen folio, each with one reference, which is the caller's, and the driver's word of the whole. Says
-    /// what that is.
+    /// Makes the parts of the frozen folio, each with one reference, which is the caller's, and the driver's word of
+    /// the whole. Says what that is.
     pub(crate) fn carry_out(&self) -> u64 {
         let record = self.record(self.whole);
         let private = record.private();
@@ -148,8 +148,8 @@ impl Division<'_> {
         private
     }
 
-    /// Calls the driver's `folio_split` for each part, and once at the end. A panic of one call keeps none of the others back;
-    /// the first is returned.
+    /// Calls the driver's `folio_split` for each part, and once at the end. A panic of one call keeps none of the
+    /// others back; the first is returned.
     pub(crate) fn tell(&self, private: u64) -> Option<Panic> {
         let ops = self.entry.listeners().ops();
         if !ops.is_some() {

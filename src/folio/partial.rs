@@ -11,12 +11,14 @@ impl Folio<'_> {
     /// Says how many of them had not been given up before.
     ///
     /// A folio has one count, so a part of it cannot be freed; as with a large folio that is half unmapped, the rest
-    /// stays in use. Nothing is taken away: the pages are still the folio's, lookups find them, and they count as in use. A later
-    /// [`split`](Folio::split) frees the parts that consist of such pages alone, and the others remember theirs. Meant for holders
-    /// who agree among each other which pages nobody needs; there is no way back but to free the folio.
+    /// stays in use. Nothing is taken away: the pages are still the folio's, lookups find them, and they count as in
+    /// use. A later [`split`](Folio::split) frees the parts that consist of such pages alone, and the others remember
+    /// theirs. Meant for holders who agree among each other which pages nobody needs; there is no way back but to free
+    /// the folio.
     ///
-    /// Any holder may do so at any time; takes a lock of the device's. Needs 16 bytes for each 64 pages that it is the first in.
-    /// Linux: a partially mapped folio, and the `deferred_split` that it waits for (which a device-private one never gets).
+    /// Any holder may do so at any time; takes a lock of the device's. Needs 16 bytes for each 64 pages that it is the
+    /// first in. Linux: a partially mapped folio, and the `deferred_split` that it waits for (which a device-private
+    /// one never gets).
     ///
     /// # Errors
     ///

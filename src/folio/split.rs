@@ -22,16 +22,17 @@ impl<'s> Folio<'s> {
     /// Splits the folio into folios of `order`, which must be smaller: one handle becomes one for each part.
     ///
     /// The parts have the folio's device and owner, copies of its driver's word, and one reference each. They are new
-    /// lives: what was looked up before the split, head or tail, is refused from then on (a leaf word names an order and a
-    /// generation, and no part has those of the whole), by [`Space::lookup`], [`Space::take`] and
-    /// [`PageRef::try_get`](crate::PageRef::try_get). While the split is under way a lookup of any of the pages finds nothing,
-    /// or a page of which `try_get` refuses a reference. The driver's [`folio_split`](crate::DeviceOps::folio_split) is
-    /// called for each part. Parts of which every page was [given up](Folio::give_up) are freed at once, and are not
-    /// among those returned.
+    /// lives: what was looked up before the split, head or tail, is refused from then on (a leaf word names an order
+    /// and a generation, and no part has those of the whole), by [`Space::lookup`], [`Space::take`] and
+    /// [`PageRef::try_get`](crate::PageRef::try_get). While the split is under way a lookup of any of the pages finds
+    /// nothing, or a page of which `try_get` refuses a reference. The driver's
+    /// [`folio_split`](crate::DeviceOps::folio_split) is called for each part. Parts of which every page was [given
+    /// up](Folio::give_up) are freed at once, and are not among those returned.
     ///
-    /// Others may look up, get and put the folio meanwhile: a reference that anybody else has, of a handle or of a leaf word,
-    /// makes the split fail, and one that is asked for in the middle of it is refused. Linear in the parts, without a lock. The parts' pages
-    /// come together again as any other's: freed, they are free, whatever they were parts of.
+    /// Others may look up, get and put the folio meanwhile: a reference that anybody else has, of a handle or of a leaf
+    /// word, makes the split fail, and one that is asked for in the middle of it is refused. Linear in the parts,
+    /// without a lock. The parts' pages come together again as any other's: freed, they are free, whatever they were
+    /// parts of.
     ///
     /// Linux: `split_folio_to_order()`, which freezes the count likewise.
     ///
@@ -67,8 +68,8 @@ impl<'s> Folio<'s> {
         self.divide(Cut::Evenly(order))
     }
 
-    /// Splits the folio so that its page number `index` is in a folio of `order`, which must be smaller, and the rest in the
-    /// largest that fit: one of each order from `order` to the one below the whole's.
+    /// Splits the folio so that its page number `index` is in a folio of `order`, which must be smaller, and the rest
+    /// in the largest that fit: one of each order from `order` to the one below the whole's.
     ///
     /// As [`Folio::split`] otherwise. Linux: the non-uniform split, `folio_split()`.
     ///
@@ -247,5 +248,47 @@ impl fmt::Debug for Parts<'_> {
             .field("offset", &Offset::from_low_bits(self.at).get())
             .field("left", &self.left)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::device::DeviceConfig;
+    use crate::sparse::shortage;
+
+    /// Whatever populate fails, the folio comes back as it was, and the next try works.
+    #[test]
+    fn a_shortage_of_memory_changes_nothing() {
+        let mut shortages = 0;
+        let order = |order| Order::new(order).unwrap();
+        for left in 0..6 {
+            for (whole, part) in [(9, 0), (9, 8), (12, 9), (14, 3), (3, 0)] {
+                let space = Space::builder().max_pages(1 << 20).build().unwrap();
+                let device = space.register(DeviceConfig::new(1 << 14)).unwrap();
+                let folio = device.alloc(order(whole)).unwrap();
+                folio.set_private(7);
+                folio.give_up(0..1).unwrap();
+                shortage::after(Some(left));
+                let parts = folio.split(order(part));
+                shortage::after(None);
+                let parts = parts.or_else(|error| {
+                    assert!(matches!(error, SplitError::NoMemory { .. }), "{error}");
+                    shortages += 1;
+                    space.validate().unwrap();
+                    let folio = error.into_folio();
+                    assert_eq!((folio.order(), folio.refs(), folio.private()), (order(whole), 1, 7));
+                    assert_eq!(folio.given_up(), 1);
+                    folio.split(order(part))
+                });
+                let parts: Vec<Folio<'_>> = parts.unwrap().collect();
+                assert!(parts.iter().all(|part| part.private() == 7));
+                assert_eq!(parts.len(), (1 << (whole - part)) - usize::from(part == 0));
+                space.validate().unwrap();
+                drop(parts);
+                assert_eq!(space.report().largest_free_pages(), 1 << 14, "all is one run again");
+            }
+        }
+        assert!(shortages >= 6, "{shortages} shortages: pages, bits and hints are populated");
     }
 }

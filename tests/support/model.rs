@@ -240,8 +240,8 @@ pub(crate) fn folios_of(from: u64, to: u64) -> Vec<(u64, Order)> {
     folios
 }
 
-/// The folios that one of `order` at `head` is split into around `page`, which ends up in one of order `part`: halves, of which only the
-/// one with the page is halved again.
+/// The folios that one of `order` at `head` is split into around `page`, which ends up in one of order `part`: halves,
+/// of which only the one with the page is halved again.
 pub(crate) fn halves_around(head: u64, order: u8, page: u64, part: u8) -> Vec<(u64, Order)> {
     let nr_pages = 1 << order;
     if order == part || !(head..head + nr_pages).contains(&page) {

@@ -25,7 +25,7 @@ use caches::{
 use callbacks::{burst_of_panics, burst_of_pressure, burst_of_reentrance};
 use churn::churn;
 use devices::{burst_of_devices, burst_of_early_unregistering, burst_of_late_comers};
-use folios::{burst_of_fair_shares, burst_of_owning, burst_of_references, burst_of_sharing};
+use folios::{burst_of_fair_shares, burst_of_locks, burst_of_owning, burst_of_references, burst_of_sharing};
 use ranges::{burst_of_failing_ranges, burst_of_ranges};
 use splits::{burst_of_contended_splits, burst_of_splits};
 
@@ -52,6 +52,13 @@ fn a_leaf_shares_its_folio_and_gives_its_reference_back_once() {
 fn references_are_conserved() {
     for (seed, nr_threads) in [2, 4, 8].into_iter().enumerate() {
         burst_of_references(nr_threads, seed as u64);
+    }
+}
+
+#[test]
+fn who_has_the_lock_is_alone() {
+    for (seed, nr_threads) in [2, 3, 4, 8].into_iter().enumerate() {
+        burst_of_locks(nr_threads, seed as u64);
     }
 }
 
@@ -198,6 +205,7 @@ fn all_of_it_for_long() {
         burst_of_owning,
         burst_of_sharing,
         burst_of_references,
+        burst_of_locks,
         burst_of_fair_shares,
         burst_of_reentrance,
         burst_of_panics,

@@ -7,8 +7,8 @@ use farpage::{Access, Folio, Offset, PageRef, RangeRequest, SoftLeaf, SplitError
 use crate::owners::*;
 use crate::rng::Rng;
 
-/// Splits `folio` this way or that; back it comes, or its parts, all of them in order.
-fn split<'s>(folio: Folio<'s>, rng: &mut Rng, counts: &[AtomicU64; 2]) -> Vec<Folio<'s>> {
+/// Splits `folio` this way or that; back it comes, or its parts in order: all of them, or those that are needed.
+fn split<'s>(folio: Folio<'s>, rng: &mut Rng, are_all_needed: bool, counts: &[AtomicU64; 2]) -> Vec<Folio<'s>> {
     let (start, end, whole, ticket) =
         (folio.offset().get(), folio.offset().get() + folio.nr_pages(), folio.order(), folio.private());
     let part = order(below(rng, usize::from(whole.get()).max(1)) as u8);
@@ -22,11 +22,12 @@ fn split<'s>(folio: Folio<'s>, rng: &mut Rng, counts: &[AtomicU64; 2]) -> Vec<Fo
             let parts: Vec<Folio<'_>> = parts.collect();
             let mut at = start;
             for part in &parts {
-                assert_eq!((part.offset().get(), part.private()), (at, ticket));
-                assert!(part.order() < whole);
-                at += part.nr_pages();
+                assert_eq!(part.private(), ticket);
+                assert!(part.order() < whole && part.offset().get() >= at);
+                assert!(!are_all_needed || part.offset().get() == at, "no page of it is lost");
+                at = part.offset().get() + part.nr_pages();
             }
-            assert_eq!(at, end, "no page of it is lost");
+            assert!(at == end || !are_all_needed && at < end);
             parts
         }
         Err(SplitError::Busy { extra_refs, folio, .. }) => {
@@ -42,8 +43,8 @@ fn split<'s>(folio: Folio<'s>, rng: &mut Rng, counts: &[AtomicU64; 2]) -> Vec<Fo
     }
 }
 
-/// Threads allocate, split and free folios of all orders, share them through a table of leaf words, and get whatever lies at random
-/// offsets. Who has a reference has pages of one owner, whatever was split meanwhile.
+/// Threads allocate, split, give up and free folios of all orders, share them through a table of leaf words, and get
+/// whatever lies at random offsets. Who has a reference has pages of one owner, whatever was split meanwhile.
 pub(crate) fn burst_of_splits(nr_threads: usize, seed: u64) {
     let (space, owners, config) = space_of(12 * 512 + 33);
     let device = space.register(config).expect("it fits");
@@ -70,7 +71,7 @@ pub(crate) fn burst_of_splits(nr_threads: usize, seed: u64) {
                 }
                 2..=3 if !held.is_empty() => {
                     let folio = held.swap_remove(below(&mut rng, held.len()));
-                    let parts = split(folio, &mut rng, &counts);
+                    let parts = split(folio, &mut rng, false, &counts);
                     let keep = below(&mut rng, 4);
                     held.extend(parts.into_iter().enumerate().filter(|(i, _)| i % 4 == keep).map(|(_, part)| part));
                 }
@@ -108,6 +109,15 @@ pub(crate) fn burst_of_splits(nr_threads: usize, seed: u64) {
                         }
                     }
                 }
+                9 if !held.is_empty() && below(&mut rng, 4) == 0 => {
+                    // Needed by nobody: some part of a folio that others may have as well.
+                    let folio = &held[below(&mut rng, held.len())];
+                    let from = below(&mut rng, folio.nr_pages() as usize) as u64;
+                    let to = from + below(&mut rng, (folio.nr_pages() - from) as usize + 1) as u64;
+                    let new = folio.give_up(from..to).expect("its own pages");
+                    assert!(new <= to - from && folio.given_up() >= to - from);
+                    owners.check(folio);
+                }
                 _ if held.len() > 12 => {
                     let folio = held.swap_remove(below(&mut rng, held.len()));
                     owners.check(&folio);
@@ -122,11 +132,12 @@ pub(crate) fn burst_of_splits(nr_threads: usize, seed: u64) {
     table.iter().for_each(|slot| drop(take(slot.swap(0, AcqRel))));
     let [splits, refusals] = counts.map(AtomicU64::into_inner);
     assert!(splits > 100 && refusals > 0, "{splits} splits and {refusals} refusals");
+    assert_eq!(device.nr_given_up_pages(), 0);
     assert_all_came_back(&space, device, &owners);
 }
 
-/// All threads get and put the same folio without pause, by leaf and by offset; one of them splits it, again and again, until it
-/// has it alone.
+/// All threads get and put the same folio without pause, by leaf and by offset; one of them splits it, again and again,
+/// until it has it alone.
 pub(crate) fn burst_of_contended_splits(nr_threads: usize, seed: u64) {
     let (space, owners, config) = space_of(4 * 512);
     let device = space.register(config).expect("it fits");
@@ -134,7 +145,8 @@ pub(crate) fn burst_of_contended_splits(nr_threads: usize, seed: u64) {
     let (is_over, gets) = (AtomicU64::new(0), AtomicU64::new(0));
     on_threads(nr_threads, seed, |number, mut rng| {
         if number > 0 {
-            // The data of a page is its owner's ticket: who has a reference reads the same one twice, in all of its pages.
+            // The data of a page is its owner's ticket: who has a reference reads the same one twice, in all of its
+            // pages.
             while is_over.load(Relaxed) == 0 {
                 let leaf = SoftLeaf::from_bits(current.load(Acquire));
                 if let Some(folio) = space.lookup(leaf).and_then(PageRef::try_get) {
@@ -159,7 +171,7 @@ pub(crate) fn burst_of_contended_splits(nr_threads: usize, seed: u64) {
             current.store(leaf.bits(), Release);
             let mut folio = Some(space.take(leaf).expect("the leaf's own"));
             while let Some(whole) = folio.take() {
-                let mut parts = split(whole, &mut rng, &counts);
+                let mut parts = split(whole, &mut rng, true, &counts);
                 if parts.len() == 1 {
                     folio = parts.pop();
                     std::thread::yield_now();
