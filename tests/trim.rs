@@ -65,7 +65,7 @@ fn what_lives_stays_and_what_lies_around_it_goes() {
         folio.set_private(folio.offset().get() * 3);
     }
     // One page in each hundredth section of 4,096.
-    folios.retain(|folio| folio.offset().get() % (100 << 12) == 12_345 % (100 << 12));
+    folios.retain(|folio| folio.offset().get() % (100 << 12) == 12_345);
     assert_eq!(folios.len(), 3);
     assert!(space.trim() > full / 2);
     assert!(populated(&space) < full / 20);

@@ -194,8 +194,10 @@ impl<T: Zeroed> SparseArray<T> {
     fn chunk(&self, index: u64, kept: u32) -> Chunk<'_, T> {
         let first = index >> self.chunks.shift << self.chunks.shift;
         let nr = (self.len - first).min(self.elements_per_chunk());
-        // SAFETY: `first` and the `nr` elements from it on are below the length.
-        let elements = unsafe { core::slice::from_raw_parts(self.base.as_ptr().add(first as usize), nr as usize) };
+        // Within the reservation, and so never out of bounds of it.
+        let start = self.base.as_ptr().wrapping_add(first as usize);
+        // SAFETY: `first` and the `nr` elements from it on are below the length; as in `element_at`.
+        let elements = unsafe { core::slice::from_raw_parts(start, nr as usize) };
         Chunk { first, elements, kept }
     }
 
