@@ -147,10 +147,27 @@ fn a_folio_without_room_for_a_reference_is_passed_over() {
     let space = space(512);
     let device = device_of(&space, 512);
     let (full, next) = (device.alloc(Order::ZERO).unwrap(), device.alloc(Order::ZERO).unwrap());
-    let clones: Vec<_> = (1..(1 << 20) - 1).map(|_| full.clone()).collect();
+    let clones: Vec<_> = std::iter::from_fn(|| full.try_clone().ok()).collect();
+    assert!(clones.len() > 1 << 18);
     assert_eq!(met(device.live_folios()), [(next.offset().get(), 0)]);
     drop(clones);
     assert_eq!(device.live_folios().count(), 2);
+}
+
+#[test]
+fn a_frozen_folio_is_passed_over_and_its_neighbours_are_met() {
+    let space = space(2048);
+    let device = device_of(&space, 2048);
+    for n in [3, 9] {
+        let folios = [(); 3].map(|()| device.alloc(order(n)).unwrap());
+        let heads = folios.each_ref().map(|folio| (folio.offset().get(), n));
+        let [first, second, third] = folios;
+        let frozen = second.try_freeze(1).unwrap();
+        assert_eq!(met(device.live_folios()), [heads[0], heads[2]]);
+        let second = frozen.unfreeze();
+        assert_eq!(met(device.live_folios()), heads);
+        drop((first, second, third));
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! Shape: one registers, or unregisters, or both; one looks for the device and uses what it finds. The epochs are those of
 //! `sync/epoch_model.rs`, which drops what was retired as early as the collector may. Readers use the seats of what they
 //! find, whose atomics loom watches from birth to death.
-//! Cost: COST
+//! Cost: 86 to 3,308 executions at bound 2, 209 to 17,241 (under 10 s) at bound 3.
 //! Teeth: fails with the Release of `register` or the Acquire of a reader taken away; when a device that goes is dropped at
 //! once, or stays in its slot; and when a page's folio is not looked at, or is looked at before its device.
 

@@ -3,7 +3,7 @@
 //! held, and whole.
 //!
 //! Shape: one walks; one frees, allocates or divides.
-//! Cost: COST
+//! Cost: 30 to 10,120 executions (4 s) at bound 2, 62 to 611,711 (2 minutes) at bound 3.
 //! Teeth: fails when a walk goes further than a page past one that it has not got, or than a block past a large folio; takes
 //! a folio of another order for the one that it looks for; or does not look whose its folios are.
 

@@ -72,8 +72,9 @@ impl DeviceConfig {
         self
     }
 
-    /// What to call when its folios are freed or divided, or when it is full. An `Arc` of the callbacks can be kept
-    /// beside.
+    /// What to call when its folios are freed or divided, or when it is full. An `Arc` of the callbacks can be kept beside;
+    /// what is given here is dropped by [`Device::unregister`](crate::Device::unregister), before it returns, or with the
+    /// space.
     #[must_use]
     pub fn ops(mut self, ops: impl DeviceOps + 'static) -> DeviceConfig {
         self.ops = Some(Box::new(ops));

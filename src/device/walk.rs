@@ -12,7 +12,7 @@ use core::iter::FusedIterator;
 use crate::class::Class;
 use crate::device::Device;
 use crate::folio::{Folio, FolioWord};
-use crate::geometry::{BLOCK_SHIFT, PAGES_PER_BLOCK, PAGES_PER_WORD, block_of};
+use crate::geometry::{BLOCK_SHIFT, PAGES_PER_BLOCK, PAGES_PER_WORD, block_of, blocks_for};
 use crate::section_map::Place;
 use crate::words::{Offset, OffsetRange, Order};
 
@@ -62,8 +62,8 @@ impl<'s> Device<'s> {
 /// An iterator over live folios, made by [`Device::live_folios`] and [`Device::live_folios_in`].
 ///
 /// Others may allocate, free and divide folios meanwhile. **Each folio that lives during the whole walk is met exactly
-/// once** (unless it has as many references as it can count, 2^20 - 1, so that there is none for the walk); one that comes or
-/// goes meanwhile is met at most once. What is met lives, as the handle has a reference of it. It is always a folio of this
+/// once**, unless there is no reference of it to be had: it is frozen ([`FrozenFolio`](crate::FrozenFolio)) when the walk comes
+/// by, or has 2^19 - 1, the most that it can count. One that comes or goes meanwhile is met at most once. What is met lives, as the handle has a reference of it. It is always a folio of this
 /// registration of the device: when that has gone, the walk is at its end, whosever the offsets are now.
 ///
 /// Goes from head to head, past free pages and tails. A block of 512 pages in which nothing was ever allocated, or everything
@@ -89,7 +89,7 @@ impl<'s> LiveFolios<'s> {
     fn step(&mut self) -> Option<Folio<'s>> {
         let sections = self.device.space.sections();
         let block = block_of(self.at);
-        match sections.next_known_block(block) {
+        match sections.next_known_block(block..blocks_for(self.end)) {
             Some(known) if known == block => {}
             known => {
                 self.at = known.map_or(self.end, |known| known << BLOCK_SHIFT);

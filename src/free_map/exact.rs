@@ -164,9 +164,14 @@ impl FreeMap {
         }
     }
 
-    /// Gives all that is kept in stashes to the map. For whoever ends the device.
+    /// Gives all that is kept in stashes to the map. For whoever ends the device: its owners have left and do not come back
+    /// ([drain]), so each stash is emptied as they would, without a barrier for each run.
     pub(crate) fn drain_all(&self, claimer: Claimer<'_>) {
-        while self.drain_some(claimer) > 0 {}
+        for (seat, order) in claimer.seats.iter().flat_map(|seat| orders().map(move |order| (seat, order))) {
+            while let Some(page) = seat.stash().pop(order) {
+                self.release(claimer.blocks, claimer.seat, page, order);
+            }
+        }
     }
 }
 

@@ -152,9 +152,9 @@ impl SectionMap {
         Some(BlockWord::from_bits(word))
     }
 
-    /// The first block from `block` on that has a word, i.e. the first that may have folios.
-    pub(crate) fn next_known_block(&self, block: u64) -> Option<u64> {
-        self.words.next_populated(block)
+    /// The first of `blocks` that has a word, i.e. the first that may have folios.
+    pub(crate) fn next_known_block(&self, blocks: Range<u64>) -> Option<u64> {
+        self.words.next_populated(blocks)
     }
 
     /// The record for a folio of `order` about to live at `head`, and the words of its blocks, backed by memory.

@@ -96,11 +96,11 @@ impl<T: Zeroed> SparseArray<T> {
         unsafe { chunk.add(within as usize).as_ref() }
     }
 
-    /// The first index from `index` on whose chunk is populated. A look at each chunk before it.
-    pub(crate) fn next_populated(&self, index: u64) -> Option<u64> {
+    /// The first index of `range` whose chunk is populated. A look at each chunk before it.
+    pub(crate) fn next_populated(&self, range: Range<u64>) -> Option<u64> {
         let chunk_len = 1 << self.shift;
-        let mut at = index;
-        while at < self.len {
+        let (mut at, end) = (range.start, range.end.min(self.len));
+        while at < end {
             if self.get(at).is_some() {
                 return Some(at);
             }

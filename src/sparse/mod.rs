@@ -188,13 +188,15 @@ mod tests {
     #[test]
     fn the_next_populated_element_is_found_over_whole_chunks() {
         let array = array(10_000, 4096);
-        assert_eq!(array.next_populated(0), None);
+        assert_eq!(array.next_populated(0..u64::MAX), None);
         array.populate(1000).expect("a page");
         array.populate(9_999).expect("a page");
         for (from, next) in [(0, 512), (512, 512), (700, 700), (1023, 1023), (1024, 9728), (9_999, 9_999)] {
-            assert_eq!(array.next_populated(from), Some(next), "from {from}");
+            assert_eq!(array.next_populated(from..u64::MAX), Some(next), "from {from}");
+            assert_eq!(array.next_populated(from..next + 1), Some(next), "from {from}");
+            assert_eq!(array.next_populated(from..next), None, "from {from}");
         }
-        assert_eq!((array.next_populated(10_000), array.next_populated(u64::MAX)), (None, None));
+        assert_eq!(array.next_populated(10_000..20_000), None);
     }
 
     #[test]

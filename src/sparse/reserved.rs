@@ -112,11 +112,11 @@ impl<T: Zeroed> SparseArray<T> {
         if index < self.len && self.chunks.flag(index).load(Acquire) & POPULATED != 0 { self.get(index) } else { None }
     }
 
-    /// The first index from `index` on whose chunk is populated. A look at each chunk before it.
-    pub(crate) fn next_populated(&self, index: u64) -> Option<u64> {
+    /// The first index of `range` whose chunk is populated. A look at each chunk before it.
+    pub(crate) fn next_populated(&self, range: Range<u64>) -> Option<u64> {
         let chunk_len = 1 << self.chunks.shift;
-        let mut at = index;
-        while at < self.len {
+        let (mut at, end) = (range.start, range.end.min(self.len));
+        while at < end {
             // Relaxed: see `get_populated`.
             if self.chunks.flag(at).load(Relaxed) != 0 {
                 return Some(at);
