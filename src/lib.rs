@@ -84,9 +84,8 @@ pub use sync::count;
 
 pub use device::{Cache, Device, DeviceConfig, DeviceOps, FreedFolio, Owner, RangeHandle, RangeRequest};
 pub use error::{
-    AllocError, DrainError, FreezeError, MapError, RegisterError, SpaceError, SplitRangeError, TakeError, TooManyRefs,
-    UnregisterError,
+    AllocError, DrainError, RegisterError, SpaceError, SplitRangeError, TakeError, TooManyRefs, UnregisterError,
 };
-pub use folio::{Folio, FolioGuard, FrozenFolio, LockedFolio, PageRef, WeakFolio};
+pub use folio::{Folio, FolioGuard, FreezeError, FrozenFolio, LockedFolio, MapError, PageRef, WeakFolio};
 pub use space::{DeviceReport, MetadataPages, Space, SpaceBuilder, SpaceReport, Violation};
 pub use words::{Access, LeafKind, MigrationAccess, Offset, OffsetRange, Order, OrderTooLarge, Pfn, SoftLeaf};

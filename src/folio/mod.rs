@@ -7,6 +7,7 @@ mod freeze;
 mod lock;
 mod maps;
 mod page_ref;
+mod refused;
 mod weak;
 mod word;
 
@@ -16,6 +17,7 @@ use core::mem;
 pub use freeze::FrozenFolio;
 pub use lock::{FolioGuard, LockedFolio};
 pub use page_ref::PageRef;
+pub use refused::{FreezeError, MapError};
 pub use weak::WeakFolio;
 pub(crate) use word::FolioWord;
 
