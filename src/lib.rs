@@ -87,10 +87,10 @@ pub use device::{
     Pressure, RangeHandle, RangeRequest, SplitPart,
 };
 pub use error::{
-    AllocError, DrainError, FreezeError, GiveUpError, MapError, RegisterError, SpaceError, SplitError, SplitRangeError,
-    TakeError, TooManyRefs, UnregisterError,
+    AllocError, DrainError, GiveUpError, RegisterError, SpaceError, SplitError, SplitRangeError, TakeError,
+    TooManyRefs, UnregisterError,
 };
-pub use folio::{Folio, FolioGuard, FrozenFolio, LockedFolio, PageRef, Parts, WeakFolio};
+pub use folio::{Folio, FolioGuard, FreezeError, FrozenFolio, LockedFolio, MapError, PageRef, Parts, WeakFolio};
 pub use space::{DeviceReport, FreeRuns, MetadataPages, OwnerReport, Space, SpaceBuilder, SpaceReport, Violation};
 pub use words::{
     Access, LeafKind, MigrateEntry, MigrateEntryKind, MigrationAccess, Offset, OffsetRange, Order, OrderTooLarge, Pfn,

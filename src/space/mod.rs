@@ -342,7 +342,24 @@ impl Space {
     }
 
     /// The folio whose reference `leaf` may own.
+    #[inline]
     fn find_mapped(&self, leaf: SoftLeaf) -> Result<(Place, &Page, State), TakeError> {
+        // As in `lookup`: a direct leaf that names a life needs no other look at it.
+        if leaf.is_direct() {
+            let head = Offset::from_low_bits(leaf.bits());
+            if let Some(page) = self.sections.small(head) {
+                let state = page.state();
+                if state.is_named_by_direct(leaf) {
+                    return Ok((Place { head, order: state.order() }, page, state));
+                }
+            }
+        }
+        self.find_mapped_by_kind(leaf)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn find_mapped_by_kind(&self, leaf: SoftLeaf) -> Result<(Place, &Page, State), TakeError> {
         let Some(word) = leaf.device_word() else {
             return Err(TakeError::WrongKind { kind: leaf.kind() });
         };
