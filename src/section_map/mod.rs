@@ -19,7 +19,7 @@ use crate::sync::{
     AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
 };
-use crate::words::{Offset, Order, SoftLeaf};
+use crate::words::{DeviceWord, Offset, Order};
 
 /// Bytes of page metadata that one populate covers with base pages: a section of 4,096 pages (16 MiB of 4 KiB pages).
 const SECTION_BYTES: usize = 64 << 10;
@@ -88,10 +88,10 @@ impl SectionMap {
         if place.order.is_whole_block() { self.blocks.get(block_of(place.head.get())) } else { self.small(place.head) }
     }
 
-    /// The folio that `leaf` names, by the order in it: one load.
-    pub(crate) fn find_named(&self, leaf: SoftLeaf) -> Option<(Place, &Page, State)> {
-        let (offset, order) = (leaf.offset()?, leaf.order());
-        let place = Place { head: Offset::from_low_bits(order.align_down(offset.get())), order };
+    /// The folio that a leaf with these fields names, by the order in it: one load.
+    #[inline]
+    pub(crate) fn find_named(&self, leaf: DeviceWord) -> Option<(Place, &Page, State)> {
+        let place = Place { head: Offset::from_low_bits(leaf.order.align_down(leaf.offset.get())), order: leaf.order };
         let page = self.at(place)?;
         let state = page.state();
         state.is_named_by(leaf).then_some((place, page, state))

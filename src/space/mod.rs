@@ -207,7 +207,7 @@ impl Space {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn wait_unlocked(&self, leaf: SoftLeaf, limit: Duration) -> bool {
-        match self.sections.find_named(leaf) {
+        match leaf.device_word().and_then(|word| self.sections.find_named(word)) {
             Some((place, record, state)) => self.waits.wait_unlocked(record, place.head, state.generation(), limit),
             None => true,
         }
@@ -216,7 +216,7 @@ impl Space {
     /// What finds the folio again that `leaf` names, head or tail, for as long as it lives: the leaf's generation made whole.
     /// `None` if it names no living folio. One load; no reference is taken.
     pub fn weak(&self, leaf: SoftLeaf) -> Option<WeakFolio<'_>> {
-        let (place, _, state) = self.sections.find_named(leaf)?;
+        let (place, _, state) = self.sections.find_named(leaf.device_word()?)?;
         Some(WeakFolio::new(self, FolioWord::new(place, state)))
     }
 
@@ -247,19 +247,21 @@ impl Space {
     #[cold]
     #[inline(never)]
     fn find_named(&self, leaf: SoftLeaf) -> Option<FolioWord> {
+        let leaf = leaf.device_word()?;
         let (place, _, state) = self.sections.find_named(leaf)?;
-        Some(FolioWord::of_page(Offset::from_low_bits(leaf.bits()), place, state))
+        Some(FolioWord::of_page(leaf.offset, place, state))
     }
 
     /// The folio whose reference `leaf` may own.
     fn find_mapped(&self, leaf: SoftLeaf) -> Result<(Place, &Page, State), TakeError> {
-        let Some(offset) = leaf.offset() else {
+        let Some(word) = leaf.device_word() else {
             return Err(TakeError::WrongKind { kind: leaf.kind() });
         };
+        let offset = word.offset;
         if offset.get() >= self.max_pages {
             return Err(TakeError::OutOfRange { offset: offset.get(), max_pages: self.max_pages });
         }
-        self.sections.find_named(leaf).ok_or(TakeError::Stale { offset: offset.get() })
+        self.sections.find_named(word).ok_or(TakeError::Stale { offset: offset.get() })
     }
 
     #[inline]
