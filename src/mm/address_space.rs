@@ -4,7 +4,8 @@
 use core::fmt;
 use std::sync::Arc;
 
-use super::address::{Address, AddressRange, VPN_BITS};
+use super::address::{Address, AddressRange, VPN_BITS, huge_start};
+use super::entry::Entry;
 use super::error::{MachineError, VmaError};
 use super::host::Frame;
 use super::inner::Inner;
@@ -13,7 +14,7 @@ use super::notifier::{Interval, IntervalOps, Invalidation, InvalidationKind};
 use super::page_table::{Span, index};
 use super::vma::{Backing, Mapping, Protection, Vma};
 use crate::device::Owner;
-use crate::words::{Access, SoftLeaf};
+use crate::words::{Access, Order, SoftLeaf};
 
 /// An address space: mappings, and the page table that says where each page is. Linux: `struct mm_struct`.
 ///
@@ -138,7 +139,8 @@ impl<'s> AddressSpace<'s> {
         Ok(())
     }
 
-    /// Puts a host page into a mapping of [`Backing::Special`], at an address where none is. Linux: `vm_insert_page()`.
+    /// Puts a host page, or 512 of them where that is aligned, into a mapping of [`Backing::Special`] where none is. Linux:
+    /// `vm_insert_page()`, and what hugetlbfs does.
     ///
     /// # Errors
     ///
@@ -148,17 +150,29 @@ impl<'s> AddressSpace<'s> {
         let _mapped = inner.map_lock.read();
         let vma = inner.vma(address.vpn()).ok_or(VmaError::NotMapped { address })?;
         let folio = frame.into_folio();
-        if !matches!(vma.backing, Backing::Special) || folio.order() != crate::words::Order::ZERO {
+        let (vpn, is_huge) = (address.vpn(), folio.order() == Order::HUGE);
+        let fits = match folio.order() {
+            Order::ZERO => true,
+            Order::HUGE => huge_start(vpn) == vpn && vma.has_huge(vpn),
+            _ => false,
+        };
+        if !matches!(vma.backing, Backing::Special) || !fits {
             return Err(VmaError::WrongBacking { address });
         }
         let access = if vma.protection.allows(Access::Write) { Access::Write } else { Access::Read };
-        match inner.table.span_or_build(address.vpn())? {
-            Span::Small(mut table) if table.leaf(index(address.vpn(), 0)) == SoftLeaf::NONE => {
-                table.set_leaf(index(address.vpn(), 0), inner.core().leaf_of(folio, access));
-                Ok(())
+        let (mut table, at) = if is_huge {
+            inner.table.huge(vpn)?
+        } else {
+            match inner.table.span_or_build(vpn)? {
+                Span::Small(table) => (table, index(vpn, 0)),
+                _ => return Err(VmaError::Overlap { address }),
             }
-            _ => Err(VmaError::Overlap { address }),
+        };
+        if table.entry(at) != Entry::NONE {
+            return Err(VmaError::Overlap { address });
         }
+        table.set_leaf(at, inner.core().leaf_of(folio, access));
+        Ok(())
     }
 
     /// Sets or clears the write-protect mark of every leaf in `range`. A write of a marked page fails with

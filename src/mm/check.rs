@@ -98,6 +98,13 @@ impl<'s> Machine<'s> {
             Ok(())
         };
         let host = |offset| Target::Host(super::pages::pfn_of(offset));
+        // Of devices that the host can map, those folios that have leaves.
+        for folio in leaves.keys() {
+            match *folio {
+                Target::Host(pfn) => check(super::pages::offset_of(pfn), host, core.frames())?,
+                Target::Device(offset) => check(offset, Target::Device, core.space())?,
+            }
+        }
         core.ram().range().iter().try_for_each(|offset| check(offset, host, core.frames()))?;
         for range in core.driven_ranges() {
             range.iter().try_for_each(|offset| check(offset, Target::Device, core.space()))?;
