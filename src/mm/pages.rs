@@ -41,6 +41,10 @@ pub(super) fn migration_of(leaf: SoftLeaf, is_alone: bool) -> Option<SoftLeaf> {
             MigrationAccess::ReadExclusive
         }
         LeafKind::Present(Access::Read) | LeafKind::DevicePrivate(Access::Read) => MigrationAccess::Read,
+        // The device loses it. For reading, whatever the mapping allows: the next write finds out.
+        LeafKind::DeviceExclusive => {
+            return leaf.from_exclusive(Access::Read)?.to_migration(MigrationAccess::ReadExclusive);
+        }
         _ => return None,
     };
     leaf.to_migration(access)
