@@ -181,7 +181,8 @@ fn a_fault_sleeps_while_the_folio_is_locked() {
             drop(locked);
             faulting.join().unwrap().unwrap();
         });
-        assert_eq!((gpu.faults(), gpu.live()), (1, 0));
+        // More than one if the driver was called before our reference was gone, which pins the page.
+        assert!(gpu.faults() >= 1 && gpu.live() == 0);
         assert_bytes(&read(&space, BASE, PAGE), &pattern(PAGE, 2));
     });
 }

@@ -11,6 +11,7 @@
 //! Then it is looked at again, from the start, until the access is possible.
 #![forbid(unsafe_code)]
 
+use core::time::Duration;
 use std::sync::Arc;
 
 use super::address::Address;
@@ -18,6 +19,7 @@ use super::address_space::AddressSpace;
 use super::driver::DeviceFault;
 use super::error::FaultError;
 use super::inner::Inner;
+use super::named::marked;
 use super::notifier::{Invalidation, InvalidationKind};
 use super::page_table::{Span, index};
 use super::table::Locked;
@@ -26,9 +28,17 @@ use crate::folio::{LockedFolio, PageRef};
 use crate::mm::address::AddressRange;
 use crate::words::{Access, LeafKind, SoftLeaf};
 
-/// How often a driver may say that it has moved a page that it has not. Somebody may have a reference for a moment, and
-/// that pins it.
-const ATTEMPTS: u32 = 64;
+/// How often a driver may say that it has moved a page that it has not. Somebody may have a reference for a moment, which
+/// pins it, and may lose the processor meanwhile: so the attempts are spread over a second.
+const ATTEMPTS: u32 = 128;
+
+/// Lets whoever pins a page go on, longer each time, up to 10 ms.
+fn back_off(attempts: u32) {
+    match attempts {
+        0..4 => std::thread::yield_now(),
+        _ => std::thread::sleep(Duration::from_micros(10 << attempts.min(14) - 4)),
+    }
+}
 
 /// What a look at the leaf came to.
 pub(super) enum Step<'s> {
@@ -82,7 +92,7 @@ impl<'s> AddressSpace<'s> {
                             return Err(FaultError::NotMoved { address, attempts });
                         }
                         drop(mapped);
-                        std::thread::yield_now();
+                        back_off(attempts);
                     }
                 }
                 Step::Exclusive(leaf, folio) => inner.take_back(&vma, vpn, leaf, &folio),
@@ -154,7 +164,7 @@ impl<'s> Inner<'s> {
     /// a fault does not pin what is being moved.
     pub(super) fn lock_for_fault(&self, leaf: SoftLeaf) -> Option<LockedFolio<'s>> {
         let page: PageRef<'s> = self.core().page(leaf)?;
-        if !page.wait_unlocked(core::time::Duration::ZERO) {
+        if !page.wait_unlocked(Duration::ZERO) {
             return None;
         }
         page.try_get()?.try_lock_owned().ok()
@@ -202,14 +212,5 @@ pub(super) fn touch(table: &mut Locked<'_>, at: usize, leaf: SoftLeaf, access: A
     let touched = marked(leaf, access);
     if touched != table.leaf(at) {
         table.set_leaf(at, touched);
-    }
-}
-
-/// The leaf with the marks of an access.
-#[inline]
-pub(super) fn marked(leaf: SoftLeaf, access: Access) -> SoftLeaf {
-    match access {
-        Access::Read => leaf.with_young(true),
-        Access::Write => leaf.with_young(true).with_dirty(true).with_soft_dirty(true),
     }
 }

@@ -3,10 +3,10 @@
 
 use super::address::{Address, AddressRange, PAGES_PER_HUGE, huge_start};
 use super::error::FaultError;
-use super::fault::marked;
 use super::gather::Gather;
 use super::home::Home;
 use super::inner::Inner;
+use super::named::marked;
 use super::notifier::{Invalidation, InvalidationKind};
 use super::page_table::{Span, index};
 use super::pages::pfn_of;

@@ -68,6 +68,7 @@ mod inner;
 mod lock;
 mod machine;
 mod migrate;
+mod named;
 mod notifier;
 mod object;
 mod page_table;

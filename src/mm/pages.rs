@@ -14,9 +14,10 @@
 #![forbid(unsafe_code)]
 
 use super::machine::Core;
+use super::named::{How, Named, named};
 use crate::error::{MapError, TooManyRefs};
 use crate::folio::{Folio, PageRef};
-use crate::words::{Access, LeafKind, MigrationAccess, Offset, Pfn, SoftLeaf};
+use crate::words::{Access, Offset, Pfn, SoftLeaf, Target};
 
 /// The number of a host page, by its offset in the space of host pages.
 #[inline]
@@ -32,52 +33,47 @@ pub(super) fn offset_of(pfn: Pfn) -> Offset {
     Offset::from_low_bits(pfn.get())
 }
 
-/// The migration entry that `leaf`, which names a page, is replaced by. `is_alone` if the folio has no other map.
-#[inline]
-pub(super) fn migration_of(leaf: SoftLeaf, is_alone: bool) -> Option<SoftLeaf> {
-    let access = match leaf.kind() {
-        LeafKind::Present(Access::Write) | LeafKind::DevicePrivate(Access::Write) => MigrationAccess::Write,
-        LeafKind::Present(Access::Read) | LeafKind::DevicePrivate(Access::Read) if is_alone => {
-            MigrationAccess::ReadExclusive
-        }
-        LeafKind::Present(Access::Read) | LeafKind::DevicePrivate(Access::Read) => MigrationAccess::Read,
-        // The device loses it. For reading, whatever the mapping allows: the next write finds out.
-        LeafKind::DeviceExclusive => {
-            return leaf.from_exclusive(Access::Read)?.to_migration(MigrationAccess::ReadExclusive);
-        }
-        _ => return None,
-    };
-    leaf.to_migration(access)
-}
-
 impl<'s> Core<'s> {
     /// The page that `leaf` names and owns a reference of; `None` for all leaves that own none.
     ///
     /// For a caller that holds the page-table lock, or checks its leaf again.
     #[inline]
     pub(super) fn page(&self, leaf: SoftLeaf) -> Option<PageRef<'s>> {
-        if leaf.is_direct() {
-            return self.space().lookup(leaf);
+        match named(leaf)?.target {
+            Target::Device(_) => self.space().lookup(leaf),
+            Target::Host(pfn) => self.host_page(pfn),
         }
-        match (leaf.offset(), leaf.pfn()) {
-            (Some(_), _) => self.space().lookup(leaf),
-            (None, Some(pfn)) if !self.is_zero_page(pfn) && !leaf.is_hwpoison() => self.frames().page(offset_of(pfn)),
-            _ => None,
-        }
+    }
+
+    /// The host page `pfn`, unless it is a zero page.
+    #[inline]
+    pub(super) fn host_page(&self, pfn: Pfn) -> Option<PageRef<'s>> {
+        if self.is_zero_page(pfn) { None } else { self.frames().page(offset_of(pfn)) }
     }
 
     /// Whether `leaf` maps a zero page.
     #[inline]
     pub(super) fn is_zero(&self, leaf: SoftLeaf) -> bool {
-        matches!(leaf.kind(), LeafKind::Present(_)) && leaf.pfn().is_some_and(|pfn| self.is_zero_page(pfn))
+        match named(leaf) {
+            Some(Named { how: How::Present, target: Target::Host(pfn), .. }) => self.is_zero_page(pfn),
+            _ => false,
+        }
     }
 
     /// Which page of `folio` the leaf names, if it is one of its.
     #[inline]
     pub(super) fn index_in(&self, leaf: SoftLeaf, folio: &Folio<'s>) -> Option<u64> {
         // By the words alone: the folio lives, so a word with a place in it is of it, or is stale and owns nothing.
-        let is_of = leaf.pfn().is_some() == self.is_host(folio);
-        let at = leaf.offset().map(Offset::get).or_else(|| leaf.pfn().map(Pfn::get))?;
+        self.index_of(named(leaf)?.target, folio)
+    }
+
+    /// Which page of `folio` the target is.
+    #[inline]
+    pub(super) fn index_of(&self, target: Target, folio: &Folio<'s>) -> Option<u64> {
+        let (is_of, at) = match target {
+            Target::Host(pfn) => (self.is_host(folio), pfn.get()),
+            Target::Device(offset) => (!self.is_host(folio), offset.get()),
+        };
         let index = at.wrapping_sub(folio.offset().get());
         (is_of && index < folio.nr_pages()).then_some(index)
     }
@@ -121,11 +117,13 @@ impl<'s> Core<'s> {
     /// Drops the reference that `leaf` owns, if it owns one. A driver's callback may run: never under a lock of ours.
     #[inline]
     pub(super) fn unmap(&self, leaf: SoftLeaf) {
-        let unmapped = if leaf.offset().is_some() {
-            self.space().unmap(leaf)
-        } else {
-            let Some(page) = self.page(leaf) else { return };
-            self.frames().unmap(page.leaf(Access::Read))
+        let unmapped = match named(leaf) {
+            Some(Named { target: Target::Device(_), .. }) => self.space().unmap(leaf),
+            Some(Named { target: Target::Host(pfn), .. }) => {
+                let Some(page) = self.host_page(pfn) else { return };
+                self.frames().unmap(page.leaf(Access::Read))
+            }
+            None => return,
         };
         debug_assert!(unmapped.is_ok(), "{leaf:?} stood in a table: {unmapped:?}");
     }

@@ -5,12 +5,13 @@ use super::address::{Address, AddressRange, PAGES_PER_HUGE, huge_start};
 use super::address_space::AddressSpace;
 use super::error::{FaultError, RangeError};
 use super::inner::Inner;
+use super::named::{How, Named, named};
 use super::notifier::{Interval, SequenceNumber};
 use super::page_table::{Span, index};
 use super::table::Locked;
 use super::vma::Vma;
 use crate::device::Owner;
-use crate::words::{Access, LeafKind, OffsetRange, Order, RangeEntry, SoftLeaf};
+use crate::words::{Access, LeafKind, OffsetRange, Order, RangeEntry, SoftLeaf, Target};
 
 /// A question for every page of a range.
 ///
@@ -200,12 +201,13 @@ impl Walk<'_, '_> {
         table: &Locked<'_>,
         entries: &mut [RangeEntry],
     ) -> Result<Option<Need>, RangeError> {
-        for entry in entries {
-            let leaf = table.leaf(index(*vpn, 0));
+        for (at, entry) in (index(*vpn, 0)..).zip(entries) {
+            let leaf = table.leaf(at);
             // By far the most: a page of our own device, as the last one was.
-            match leaf.offset() {
-                Some(offset) if leaf.is_device_private() && self.own.contains(offset) => {
-                    let access = leaf.access().unwrap_or(Access::Read);
+            match named(leaf) {
+                Some(Named { how: How::Private, access, target: Target::Device(offset) })
+                    if self.own.contains(offset) =>
+                {
                     *entry = entry.answer(RangeEntry::device(offset, access));
                 }
                 _ => {

@@ -8,12 +8,13 @@ use crate::folio::{Folio, PageRef};
 use crate::mm::address::{PAGES_PER_HUGE, huge_start};
 use crate::mm::entry::Entry;
 use crate::mm::inner::Inner;
+use crate::mm::named::{How, Named, migration_of, named};
 use crate::mm::notifier::{Invalidation, InvalidationKind};
 use crate::mm::page_table::{Span, index};
-use crate::mm::pages::migration_of;
+
 use crate::mm::table::Locked;
 use crate::mm::vma::{Backing, Vma};
-use crate::words::{Access, LeafKind, MigrateEntry, OffsetRange, Order, SoftLeaf};
+use crate::words::{Access, MigrateEntry, OffsetRange, Order, SoftLeaf, Target};
 
 /// Goes over a range and fills slots.
 struct Collector<'x, 'a, 's> {
@@ -90,6 +91,7 @@ impl<'s> Collector<'_, '_, 's> {
     fn empty(&mut self, nr_pages: u64) {
         let hole = if self.takes_holes() { Slot::hole(SoftLeaf::NONE).src } else { MigrateEntry::EMPTY };
         let whole = nr_pages == PAGES_PER_HUGE && self.request.compound;
+        self.migration.has_compound |= whole;
         for page in 0..nr_pages {
             let src = match (whole, page) {
                 (true, 0) => hole.with_compound(true),
@@ -123,6 +125,7 @@ impl<'s> Collector<'_, '_, 's> {
             middle.set(at, Entry::leaf(entry));
         }
         slot.src = slot.src.with_compound(true);
+        self.migration.has_compound = true;
         self.slots().push(slot);
         self.skip(PAGES_PER_HUGE - 1);
         Huge::Collected
@@ -146,12 +149,12 @@ impl<'s> Collector<'_, '_, 's> {
     /// Locks the folio of a page that is selected, fills the slot, and returns the migration entry to put in.
     #[inline]
     fn lock(&mut self, leaf: SoftLeaf, slot: &mut Slot<'s>) -> Option<SoftLeaf> {
-        let access = match leaf.kind() {
-            LeafKind::Present(access) | LeafKind::DevicePrivate(access) => access,
-            _ => return None,
+        let Named { how: How::Present | How::Private, access, target } = named(leaf)? else { return None };
+        let page = match target {
+            Target::Device(_) => self.migration.core.space().lookup(leaf)?,
+            Target::Host(pfn) => self.migration.core.host_page(pfn)?,
         };
-        let page = self.migration.core.page(leaf)?;
-        if !self.is_selected_page(leaf, page) {
+        if !self.is_selected_page(target, page) {
             return None;
         }
         let folio = page.try_get()?;
@@ -168,7 +171,6 @@ impl<'s> Collector<'_, '_, 's> {
             }
             Err(folio) => self.locked_already(&folio)?,
         };
-        let target = leaf.target()?;
         slot.src = MigrateEntry::page(target).with_migrate(true).with_write(access == Access::Write);
         slot.leaf = leaf;
         slot.index = page.index() as u32;
@@ -187,16 +189,16 @@ impl<'s> Collector<'_, '_, 's> {
     }
 
     fn is_selected(&mut self, leaf: SoftLeaf) -> bool {
-        match self.migration.core.page(leaf) {
-            Some(page) => self.is_selected_page(leaf, page),
-            None => false,
+        match (named(leaf), self.migration.core.page(leaf)) {
+            (Some(named), Some(page)) => self.is_selected_page(named.target, page),
+            _ => false,
         }
     }
 
     /// Whether the request selects a page by where it lies and whose that is.
     #[inline]
-    fn is_selected_page(&mut self, leaf: SoftLeaf, page: PageRef<'s>) -> bool {
-        let on_device = leaf.is_device_private();
+    fn is_selected_page(&mut self, target: Target, page: PageRef<'s>) -> bool {
+        let on_device = matches!(target, Target::Device(_));
         let owner = match self.owner_of {
             Some((range, of_device, owner)) if of_device == on_device && range.contains(page.offset()) => owner,
             _ => {

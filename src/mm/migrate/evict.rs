@@ -44,6 +44,7 @@ impl<'s> Machine<'s> {
             owner: None,
             first: range.start().get(),
             phase: Phase::Collected,
+            has_compound: true,
             _mapped: None,
         };
         for offset in range.iter() {

@@ -1,14 +1,15 @@
 //! The last phases: what moves is settled, and the entries become leaves.
 #![forbid(unsafe_code)]
 
-use super::slot::Slot;
-use super::unmap::{part_of, restored};
+use super::slot::{Holder, Slot};
+use super::unmap::{moving, part_of, restored};
 use super::{Migration, Phase, folio_of};
-use crate::folio::Folio;
+use crate::folio::{Folio, LockedFolio};
 use crate::mm::address::{PAGES_PER_HUGE, huge_start};
 use crate::mm::entry::Entry;
 use crate::mm::home::Home;
 use crate::mm::inner::Inner;
+use crate::mm::named::with_marks_of;
 use crate::mm::notifier::{Invalidation, InvalidationKind};
 use crate::mm::page_table::{Span, index};
 use crate::mm::table::Locked;
@@ -27,7 +28,7 @@ impl<'s> Migration<'_, 's> {
         }
         self.phase = Phase::Moved;
         let range = self.place.as_ref().map(|place| place.range);
-        let has_holes = self.batch.slots.iter().any(|slot| slot.src.is_hole() && slot.dst.is_some());
+        let has_holes = self.batch.slots.iter().any(|slot| slot.is_hole() && slot.dst.is_some());
         let told = match (&self.place, range) {
             (Some(place), Some(range)) if has_holes => {
                 let kind = InvalidationKind::Migrate;
@@ -40,11 +41,11 @@ impl<'s> Migration<'_, 's> {
             if !self.batch.slots[slot].is_moving() {
                 continue;
             }
-            let nr_pages = if self.batch.slots[slot].src.is_compound() { PAGES_PER_HUGE } else { 1 };
+            let nr_pages = if self.batch.slots[slot].is_compound() { PAGES_PER_HUGE } else { 1 };
             if self.batch.slots[slot].is_part && self.batch.slots[slot].index == 0 {
                 self.take_leaves_apart(slot);
             }
-            let moves = if self.batch.slots[slot].src.is_hole() { self.fill(slot) } else { self.rehome(slot) };
+            let moves = if self.batch.slots[slot].is_hole() { self.fill(slot) } else { self.rehome(slot) };
             if moves {
                 moved += nr_pages;
             } else {
@@ -141,9 +142,9 @@ impl<'s> Migration<'_, 's> {
     }
 
     /// The entries of the range itself, with each table locked once.
-    fn restore_own(&self) {
+    fn restore_own(&mut self) {
         let Some(place) = &self.place else { return };
-        let slots = &self.batch.slots;
+        let slots = &mut self.batch.slots;
         let mut first = 0;
         while first < slots.len() {
             let vpn = place.range.first() + first as u64;
@@ -152,19 +153,23 @@ impl<'s> Migration<'_, 's> {
                 match place.space.table.span(vpn) {
                     Span::Empty => {}
                     Span::Huge(mut middle, at) => {
-                        place.space.restore(&mut middle, at, 0, &slots[first], self.folio_of(first));
+                        let folio = folio_of(slots, self.fault, first);
+                        place.space.restore(&mut middle, at, 0, &slots[first], folio);
                     }
                     Span::Small(mut table) => {
-                        for (within, slot) in slots[first..behind].iter().enumerate() {
-                            if !slot.is_unmapped {
+                        for slot in first..behind {
+                            if !slots[slot].is_unmapped {
                                 continue;
                             }
-                            let folio = folio_of(slots, self.fault, first + within);
-                            let at = index_of(vpn + within as u64);
+                            let at = index_of(vpn + (slot - first) as u64);
+                            if place.space.restore_single(&mut table, at, &mut slots[slot], self.fault) {
+                                continue;
+                            }
+                            let folio = folio_of(slots, self.fault, slot);
                             // The entry of a compound slot may have been taken apart.
-                            let pages = if slot.src.is_compound() { PAGES_PER_HUGE } else { 1 };
+                            let pages = if slots[slot].is_compound() { PAGES_PER_HUGE } else { 1 };
                             for page in 0..pages {
-                                place.space.restore(&mut table, at + page as usize, page, slot, folio);
+                                place.space.restore(&mut table, at + page as usize, page, &slots[slot], folio);
                             }
                         }
                     }
@@ -201,13 +206,46 @@ impl<'s> Inner<'s> {
         folio: Option<&Folio<'s>>,
     ) {
         let (Some(folio), entry) = (folio, table.leaf(at)) else { return };
-        if !entry.is_migration() || self.core().index_in(entry, folio).is_none() {
+        let Some(moving) = moving(entry) else { return };
+        if self.core().index_of(moving.target, folio).is_none() {
             return;
         }
         let dst = slot.dst.as_ref().map(|dst| (&**dst, page));
-        if let Some(leaf) = restored(self.core(), entry, folio, dst) {
+        if let Some(leaf) = restored(self.core(), entry, moving.access, folio, dst) {
             table.set(at, Entry::leaf(leaf));
         }
+    }
+
+    /// The same for a slot whose one leaf is all that there is: the destination's own reference moves into it. `false` for all
+    /// other slots.
+    #[inline]
+    fn restore_single(
+        &self,
+        table: &mut Locked<'_>,
+        at: usize,
+        slot: &mut Slot<'s>,
+        fault: Option<&LockedFolio<'s>>,
+    ) -> bool {
+        let src = match (&slot.holder, fault) {
+            (Holder::Own(src), _) | (Holder::Fault, Some(src)) => src,
+            _ => return false,
+        };
+        if slot.has_others || slot.is_compound() {
+            return false;
+        }
+        let entry = table.leaf(at);
+        let Some(moving) = moving(entry).filter(|moving| self.core().index_of(moving.target, src).is_some()) else {
+            return false;
+        };
+        let Some(dst) = slot.dst.take() else { return false };
+        // Nobody waits for a folio that no leaf has named yet; who waits for the page waits for the source.
+        let dst = dst.unlock();
+        let is_home = self.core().is_host(&dst) && !self.core().is_host(src);
+        let leaf = with_marks_of(self.core().leaf_of(dst, moving.access), entry);
+        table.set_leaf(at, if is_home { leaf.with_dirty(true) } else { leaf });
+        let had = src.unmap_one();
+        debug_assert!(had, "{entry:?} owned a reference of its folio");
+        true
     }
 
     /// The same for the entry of one slot, at `vpn`.

@@ -73,6 +73,8 @@ pub struct Migration<'a, 's> {
     /// The number of the first slot's page: in the address space, or in the space of device or host pages.
     first: u64,
     phase: Phase,
+    /// Whether there was a compound slot.
+    has_compound: bool,
     /// Held until the end, unless the fault's own thread holds it.
     _mapped: Option<RwLockReadGuard<'a, ()>>,
 }
@@ -167,6 +169,7 @@ impl<'a, 's> Migration<'a, 's> {
             owner: request.owner,
             first: range.first(),
             phase: Phase::Collected,
+            has_compound: false,
             _mapped: mapped,
         };
         migration.batch.slots.clear();
@@ -226,8 +229,9 @@ impl<'a, 's> Migration<'a, 's> {
         }
         let wrong = DestinationError::WrongOrder { order: folio.order().get() };
         match folio.order() {
-            Order::ZERO => self.take_apart_around(index),
-            Order::HUGE if self.batch.slots[index].src.is_compound() => {}
+            Order::ZERO if self.has_compound => self.take_apart_around(index),
+            Order::ZERO => {}
+            Order::HUGE if self.batch.slots[index].is_compound() => {}
             _ => return Err(wrong),
         }
         if !self.batch.slots[index].is_moving() {
@@ -251,7 +255,7 @@ impl<'a, 's> Migration<'a, 's> {
         // The head is the next slot before it, or itself, that is aligned, as an address or as an offset.
         let back = ((self.first + index as u64) & (Order::HUGE.nr_pages() - 1)) as usize;
         let Some(head) = index.checked_sub(back) else { return };
-        if !slots[head].src.is_compound() {
+        if !slots[head].is_compound() {
             return;
         }
         let (whole, leaf, is_unmapped, others) =

@@ -5,7 +5,7 @@ use core::fmt;
 
 use crate::folio::{Folio, LockedFolio};
 use crate::mm::host::Frame;
-use crate::words::{MigrateEntry, SoftLeaf};
+use crate::words::{MigrateEntry, Pfn, SoftLeaf};
 
 /// What one page address of a migration is about.
 pub(super) struct Slot<'s> {
@@ -27,6 +27,16 @@ pub(super) struct Slot<'s> {
     /// Where it goes, locked.
     pub(super) dst: Option<LockedFolio<'s>>,
 }
+
+// The flags of a word that we have made: asking the word looks whether it is one.
+const MIGRATE: u64 = MigrateEntry::hole().bits();
+const VALID: u64 = match Pfn::new(0) {
+    Some(pfn) => MigrateEntry::host(pfn).bits(),
+    None => panic!("there is a first page"),
+};
+const COMPOUND: u64 = MigrateEntry::hole().with_compound(true).bits() & !MIGRATE;
+
+const _: () = assert!(MIGRATE.count_ones() == 1 && VALID.count_ones() == 1 && COMPOUND.count_ones() == 1);
 
 /// Who has a source folio's lock.
 pub(super) enum Holder<'s> {
@@ -57,9 +67,21 @@ impl Slot<'_> {
     }
 
     /// Whether the page, or the filling of the hole, is under way.
-    #[inline]
+    #[inline(always)]
     pub(super) fn is_moving(&self) -> bool {
-        self.src.is_migrate()
+        self.src.bits() & MIGRATE != 0
+    }
+
+    /// Whether there is no page, and one may come.
+    #[inline(always)]
+    pub(super) fn is_hole(&self) -> bool {
+        self.src.bits() & (MIGRATE | VALID) == MIGRATE
+    }
+
+    /// Whether it is about 512 pages.
+    #[inline(always)]
+    pub(super) fn is_compound(&self) -> bool {
+        self.src.bits() & COMPOUND != 0
     }
 }
 

@@ -5,21 +5,17 @@ use super::slot::{Holder, Slot};
 use super::{Migration, folio_of};
 use crate::folio::Folio;
 use crate::mm::machine::Core;
+use crate::mm::named::{How, Named, migration_of, named, with_marks_of};
 use crate::mm::notifier::InvalidationKind;
-use crate::mm::pages::migration_of;
 use crate::mm::walk::{Part, Site, Tell};
-use crate::words::{MigrateEntry, Order, SoftLeaf};
+use crate::words::{Access, MigrateEntry, Order, SoftLeaf};
 
 /// References of a folio that are ours: the handle that holds its lock.
 const OURS: u32 = 1;
 
 /// The pages of a folio that a slot is about: all, if it is compound or the folio is one page.
 pub(super) fn part_of(slot: &Slot<'_>, folio: &Folio<'_>) -> Part {
-    if folio.order() == Order::ZERO || slot.src.is_compound() {
-        Part::whole(folio)
-    } else {
-        Part::page(slot.index.into())
-    }
+    if folio.order() == Order::ZERO || slot.is_compound() { Part::whole(folio) } else { Part::page(slot.index.into()) }
 }
 
 impl<'s> Migration<'_, 's> {
@@ -27,6 +23,10 @@ impl<'s> Migration<'_, 's> {
     pub(super) fn unmap(&mut self) {
         let mut index = 0;
         while index < self.nr_slots() {
+            if self.is_simple(index) {
+                index += 1;
+                continue;
+            }
             let behind = self.same_folio_until(index);
             if let Some(folio) = self.folio_of(index) {
                 // Each slot's own leaf is an entry already, if there is one.
@@ -41,6 +41,19 @@ impl<'s> Migration<'_, 's> {
                 }
             }
             index = behind;
+        }
+    }
+
+    /// Whether the slot is for nothing, or for a single page that is mapped by its own leaf alone and that nobody else has:
+    /// by far the most.
+    #[inline]
+    fn is_simple(&self, index: usize) -> bool {
+        match &self.batch.slots[index].holder {
+            Holder::Nobody => true,
+            Holder::Own(folio) => {
+                self.place.is_some() && folio.order() == Order::ZERO && folio.maps() == 1 && folio.extra_refs(OURS) == 0
+            }
+            _ => false,
         }
     }
 
@@ -66,7 +79,7 @@ impl<'s> Migration<'_, 's> {
             let is_whole = part == Part::whole(folio);
             let (mut all, mut left) = (true, false);
             let found = self.core.walk(folio, part, u32::MAX, &tell, |site: Site<'_, '_, 's>| {
-                if site.leaf.is_migration() {
+                if named(site.leaf).is_some_and(|named| named.how == How::Migration) {
                     return;
                 }
                 // A huge leaf elsewhere, of whose pages we move some: it is taken apart there, and looked at again.
@@ -114,22 +127,41 @@ impl<'s> Migration<'_, 's> {
 }
 
 /// What a migration entry becomes: a leaf of page `dst.1` of `dst.0`, or what it was.
+#[inline]
 pub(super) fn restored<'s>(
     core: &Core<'s>,
     entry: SoftLeaf,
+    access: Access,
     src: &Folio<'s>,
     dst: Option<(&Folio<'s>, u64)>,
 ) -> Option<SoftLeaf> {
-    let access = if entry.is_migration() { entry.access()? } else { return None };
     if let Some((dst, index)) = dst {
         // Full only if half a million leaves are to map it: then those beyond stay with the source, which has the same bytes.
         if let Ok(leaf) = core.map_page(dst, index, access) {
             let had = src.unmap_one();
             debug_assert!(had, "{entry:?} owned a reference of its folio");
-            // The device may have written it, and nothing marks that in a leaf.
-            let may_be_dirty = !core.is_host(src) && core.is_host(dst);
-            return Some(leaf.with_marks_of(entry).with_dirty(entry.is_dirty() || may_be_dirty));
+            return Some(moved_leaf(core, leaf, entry, src, dst));
         }
     }
     entry.from_migration()
+}
+
+/// A leaf of the destination, with the marks of the entry. What comes from a device may have been written there, and nothing
+/// marks that in a leaf.
+#[inline]
+pub(super) fn moved_leaf<'s>(
+    core: &Core<'s>,
+    leaf: SoftLeaf,
+    entry: SoftLeaf,
+    src: &Folio<'s>,
+    dst: &Folio<'s>,
+) -> SoftLeaf {
+    let leaf = with_marks_of(leaf, entry);
+    if !core.is_host(src) && core.is_host(dst) { leaf.with_dirty(true) } else { leaf }
+}
+
+/// What a leaf allowed whose migration entry this is, and the page; `None` for every other word.
+#[inline]
+pub(super) fn moving(entry: SoftLeaf) -> Option<Named> {
+    named(entry).filter(|named| named.how == How::Migration)
 }
