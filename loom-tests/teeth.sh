@@ -133,5 +133,16 @@ drain: gate@live.rs@/fn ring(/,/^    }/s/let gate = self.gate.lock();//;s/^     
 drain: count before the stash@device/ending.rs@/fn drop(/,/^    }/{s/entry.map().give_back(self.space.blocks(), seat, self.place.head.get(), self.place.order);//;s/self.door.exit(self.space.bell(), seat, self.place.order.nr_pages());/self.door.exit(self.space.bell(), seat, self.place.order.nr_pages()); entry.map().give_back(self.space.blocks(), seat, self.place.head.get(), self.place.order);/}@kill_alloc@a_device_goes_after_its_last_folio
 drain: seat after the count@live.rs@/fn exit(/,/^    }/s/if self.0.load(Relaxed) != OPEN {/if seat.counted() >= i64::MIN \&\& self.0.load(Relaxed) != OPEN {/@drain@the_last_of_two_wakes_who_waits
 drain: stashes of who goes@device/entry.rs@s/self.map.drain_all(self.claimer(space, self.seats.shared()));//@cache@a_device_goes_with_what_its_caches_keep
+mm: Release of a leaf@mm/table.rs@/pub(super) fn set(/,/^    }/s/store(entry.bits(), Release)/store(entry.bits(), Relaxed)/@mm@a_leaf_that_is_seen_leads_to_what_it_names
+mm: Acquire of a leaf@mm/table.rs@/fn peek(/,/^    }/s/load(Acquire)/load(Relaxed)/@mm@a_leaf_that_is_seen_leads_to_what_it_names
+mm: Acquire before the second look@mm/table.rs@/fn peek(/,/^    }/s/load(Acquire)/load(Relaxed)/@mm@a_reader_sees_leaves_of_its_own_page
+mm: second look@mm/page_table.rs@/fn peek(/,/^    }/s/if middle.peek(index(vpn, 1)) == above/if true/@mm@a_reader_sees_leaves_of_its_own_page
+mm: generations@mm/table.rs@s/self.used.generation.wrapping_add(1)/self.used.generation/@mm@a_reader_sees_a_table_that_comes_back
+mm: a locked table is looked for again@mm/page_table.rs@/fn span_in/,/^    }/s/if middle.peek(at) == above/if true/@mm@a_table_with_a_leaf_stays
+mm: only an empty table goes@mm/page_table.rs@/fn prune(/,/^    }/s/if below.is_empty()/if true/@mm@a_table_with_a_leaf_stays
+mm: Release of the end@mm/notifier.rs@/pub(super) fn end(/,/^    }/s/fetch_sub(1, Release)/fetch_sub(1, Relaxed)/@mm@a_number_of_after_a_change_sees_the_change
+mm: Acquire of the number@mm/notifier.rs@/fn read_begin(/,/^    }/s/load(Acquire)/load(Relaxed)/@mm@a_number_of_after_a_change_sees_the_change
+mm: the number moves on@mm/notifier.rs@s/fetch_add(1 << ACTIVE_BITS | 1, Relaxed)/fetch_add(1, Relaxed)/@mm@a_mirror_has_what_is_there_or_nothing
+mm: wake-up@mm/notifier.rs@s/self.quiet.notify_all();//@mm@a_mirror_has_what_is_there_or_nothing
 TABLE
 exit $status

@@ -89,6 +89,9 @@ pub use error::{
     UnregisterError,
 };
 pub use folio::{Folio, FolioGuard, FrozenFolio, LockedFolio, PageRef, WeakFolio};
+#[cfg(all(loom, feature = "loom"))]
+#[doc(hidden)]
+pub use mm::model as mm_model;
 pub use mm::{
     AccessError, Address, AddressRange, AddressSpace, AnyFolio, Backing, Destination, DestinationError, DeviceDriver,
     DeviceFault, DriverError, Dump, ExclusiveError, ExclusivePage, FaultError, FolioMapping, Frame, HeapMemory,

@@ -9,7 +9,8 @@ use super::error::{DriverError, SetupError};
 use super::inner::Inner;
 use super::machine::Machine;
 use super::migrate::{MigrateBatch, MigrateRequest, Migration};
-use crate::device::Device;
+use super::vma::Vma;
+use crate::device::{Device, Owner};
 use crate::folio::{Folio, LockedFolio};
 use crate::words::{Offset, OffsetRange};
 
@@ -70,6 +71,9 @@ pub struct DeviceFault<'f, 's> {
     pub(super) page: Offset,
     pub(super) folio: &'f LockedFolio<'s>,
     pub(super) is_huge: bool,
+    pub(super) vma: &'f Vma<'s>,
+    /// The device's offsets, and whose it is.
+    pub(super) device: (OffsetRange, Owner),
 }
 
 impl<'f, 's> DeviceFault<'f, 's> {
@@ -117,7 +121,7 @@ impl<'f, 's> DeviceFault<'f, 's> {
         if !request.range().contains(self.address) {
             return Err(SetupError::FaultOutside);
         }
-        Migration::of_fault(self.space, batch, request, self.folio)
+        Migration::of_fault(self, batch, request)
     }
 }
 

@@ -19,7 +19,7 @@ use super::address_space::AddressSpace;
 use super::driver::DeviceFault;
 use super::error::FaultError;
 use super::inner::Inner;
-use super::named::marked;
+use super::named::{How, Named, marked, named};
 use super::notifier::{Invalidation, InvalidationKind};
 use super::page_table::{Span, index};
 use super::table::Locked;
@@ -85,8 +85,17 @@ impl<'s> AddressSpace<'s> {
                     inner.wait_unlocked(leaf);
                 }
                 Step::OnDevice(leaf, folio, is_huge) => {
-                    inner.bring_home(address, leaf, folio, is_huge)?;
-                    if inner.table.peek(vpn).leaf == leaf {
+                    inner.bring_home(&vma, address, leaf, folio, is_huge)?;
+                    let now = inner.table.peek(vpn).leaf;
+                    match named(now) {
+                        Some(Named { how: How::Present, access: has, .. })
+                            if has >= access && !now.is_write_protect() =>
+                        {
+                            return Ok(());
+                        }
+                        _ => {}
+                    }
+                    if now == leaf {
                         attempts += 1;
                         if attempts == ATTEMPTS {
                             return Err(FaultError::NotMoved { address, attempts });
@@ -173,20 +182,21 @@ impl<'s> Inner<'s> {
     /// Has the driver bring a page home.
     fn bring_home(
         self: &Arc<Self>,
+        vma: &Vma<'s>,
         address: Address,
         leaf: SoftLeaf,
         folio: LockedFolio<'s>,
         is_huge: bool,
     ) -> Result<(), FaultError> {
         let Some(page) = leaf.offset() else { return Ok(()) };
-        let driver = self.core().driver_at(page).ok_or(FaultError::NoDriver { address })?;
+        let (driver, range, owner) = self.core().driver_at(page).ok_or(FaultError::NoDriver { address })?;
         let page = if is_huge {
             page.checked_add(address.vpn() - super::address::huge_start(address.vpn()))
         } else {
             Some(page)
         };
         let Some(page) = page else { return Ok(()) };
-        let fault = DeviceFault { space: self, address, page, folio: &folio, is_huge };
+        let fault = DeviceFault { space: self, address, page, folio: &folio, is_huge, vma, device: (range, owner) };
         driver.migrate_to_ram(&fault).map_err(|error| FaultError::Device { address, error })
     }
 

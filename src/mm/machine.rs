@@ -11,7 +11,7 @@ use super::host::{Frame, HostMemory};
 use super::inner::Inner;
 use super::lock::{RwLock, RwLockReadGuard};
 use super::pages::pfn_of;
-use crate::device::Device;
+use crate::device::{Device, Owner};
 use crate::error::{AllocError, TooManyRefs};
 use crate::folio::Folio;
 use crate::space::Space;
@@ -37,6 +37,9 @@ use crate::words::{Offset, OffsetRange, Order, Pfn, SoftLeaf};
 /// ```
 #[derive(Clone)]
 pub struct Machine<'s>(Arc<Core<'s>>);
+
+/// A driver, the offsets of its device, and whose that is.
+pub(super) type DriverAt<'s> = (Arc<dyn DeviceDriver<'s> + 's>, OffsetRange, Owner);
 
 /// See [`Machine`].
 pub(super) struct Core<'s> {
@@ -209,12 +212,13 @@ impl<'s> Core<'s> {
             || self.huge_zero.get().is_some_and(|folio| pfn.get().wrapping_sub(folio.offset().get()) < folio.nr_pages())
     }
 
-    /// What to do for the device that `offset` is of; `None` if it has no driver.
-    pub(super) fn driver_at(&self, offset: Offset) -> Option<Arc<dyn DeviceDriver<'s> + 's>> {
+    /// The driver of the device that `offset` is of, that device's range and owner; `None` if it has no driver.
+    pub(super) fn driver_at(&self, offset: Offset) -> Option<DriverAt<'s>> {
         let drivers = self.drivers.read();
         let behind = drivers.partition_point(|attached| attached.range.start() <= offset);
         let attached = drivers.get(behind.checked_sub(1)?)?;
-        attached.range.contains(offset).then(|| Arc::clone(&attached.driver))
+        let found = || (Arc::clone(&attached.driver), attached.range, attached.device.owner());
+        attached.range.contains(offset).then(found)
     }
 
     /// The ranges of the devices that have drivers.

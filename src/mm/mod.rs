@@ -68,6 +68,9 @@ mod inner;
 mod lock;
 mod machine;
 mod migrate;
+#[cfg(all(loom, feature = "loom"))]
+#[doc(hidden)]
+pub mod model;
 mod named;
 mod notifier;
 mod object;

@@ -26,7 +26,7 @@ pub struct Object<'s> {
 impl<'s> Object<'s> {
     /// An object without pages.
     pub fn new(machine: &Machine<'s>) -> Object<'s> {
-        Object { core: Arc::clone(machine.core()), pages: Arc::default() }
+        Object { core: Arc::clone(machine.core()), pages: Arc::new(Mutex::new(BTreeMap::new())) }
     }
 
     /// Writes bytes, from byte `at` of the object on, as `write(2)` does.

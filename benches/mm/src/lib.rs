@@ -92,7 +92,11 @@ impl<'s> Bench<'s> {
         for start in (first..first + nr).step_by(per_batch as usize) {
             let request = MigrateRequest::new(range(start, per_batch)).system(true).owner(Owner::new(1));
             let mut migration = space.migrate(&mut batch.batch, request).expect("one mapping");
-            self.device.alloc_many(Order::ZERO, per_batch as usize, &mut batch.folios).expect("room");
+            if per_batch == 1 {
+                batch.folios.push(self.device.alloc(Order::ZERO).expect("room"));
+            } else {
+                self.device.alloc_many(Order::ZERO, per_batch as usize, &mut batch.folios).expect("room");
+            }
             for (slot, folio) in batch.folios.drain(..).enumerate() {
                 migration.set_dst(slot, folio).expect("collected");
             }

@@ -28,13 +28,15 @@ struct Collector<'x, 'a, 's> {
 }
 
 impl<'a, 's> Migration<'a, 's> {
-    pub(super) fn collect(&mut self, request: MigrateRequest) {
+    /// `device`: offsets of a device that are known to be an owner's.
+    pub(super) fn collect(&mut self, request: MigrateRequest, device: Option<(OffsetRange, Owner)>) {
         let Some(place) = &self.place else { return };
         let (space, range, vma) = (place.space, place.range, place.vma.clone());
         let _told =
             space.notifiers.begin(Invalidation { range, kind: InvalidationKind::Migrate, owner: request.owner });
         self.batch.slots.reserve(range.nr_pages() as usize);
-        let mut collector = Collector { migration: self, request, vma, owner_of: None, last_large: None };
+        let owner_of = device.map(|(range, owner)| (range, true, Some(owner)));
+        let mut collector = Collector { migration: self, request, vma, owner_of, last_large: None };
         let mut vpn = range.first();
         while vpn < range.end() {
             let stop = (huge_start(vpn) + PAGES_PER_HUGE).min(range.end());

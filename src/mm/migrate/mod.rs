@@ -35,6 +35,7 @@ use slot::{Holder, Slot};
 
 use super::address::{Address, AddressRange};
 use super::address_space::AddressSpace;
+use super::driver::DeviceFault;
 use super::error::{DestinationError, SetupError};
 use super::inner::Inner;
 use super::lock::RwLockReadGuard;
@@ -128,30 +129,34 @@ impl<'s> AddressSpace<'s> {
         request: MigrateRequest,
     ) -> Result<Migration<'a, 's>, SetupError> {
         let mapped = self.inner().map_lock.read();
-        Migration::begin(self.inner(), batch, request, None, Some(mapped))
+        let first = request.range.start();
+        let vma = self.inner().vma(first.vpn()).ok_or(SetupError::NotMapped { address: first })?;
+        Migration::begin(self.inner(), vma, batch, request, None, Some(mapped))
     }
 }
 
 impl<'a, 's> Migration<'a, 's> {
     /// Around a fault whose thread holds `map_lock`, and the folio locked.
     pub(super) fn of_fault(
-        space: &'a Arc<Inner<'s>>,
+        fault: &'a DeviceFault<'_, 's>,
         batch: &'a mut MigrateBatch<'s>,
         request: MigrateRequest,
-        fault: &'a LockedFolio<'s>,
     ) -> Result<Migration<'a, 's>, SetupError> {
-        Migration::begin(space, batch, request, Some(fault), None)
+        Migration::begin(fault.space, fault.vma.clone(), batch, request, Some(fault), None)
     }
 
     fn begin(
         space: &'a Arc<Inner<'s>>,
+        vma: Vma<'s>,
         batch: &'a mut MigrateBatch<'s>,
         request: MigrateRequest,
-        fault: Option<&'a LockedFolio<'s>>,
+        fault: Option<&'a DeviceFault<'_, 's>>,
         mapped: Option<RwLockReadGuard<'a, ()>>,
     ) -> Result<Migration<'a, 's>, SetupError> {
         let range = request.range;
-        let vma = space.vma(range.first()).ok_or(SetupError::NotMapped { address: range.start() })?;
+        if !vma.range.contains(range.start()) {
+            return Err(SetupError::NotMapped { address: range.start() });
+        }
         if vma.range.end() < range.end() {
             return Err(SetupError::NotMapped { address: Address::of_vpn(vma.range.end()) });
         }
@@ -165,7 +170,7 @@ impl<'a, 's> Migration<'a, 's> {
             core: Arc::clone(space.core()),
             batch,
             place: Some(Place { space, vma, range }),
-            fault,
+            fault: fault.map(|fault| fault.folio),
             owner: request.owner,
             first: range.first(),
             phase: Phase::Collected,
@@ -173,7 +178,7 @@ impl<'a, 's> Migration<'a, 's> {
             _mapped: mapped,
         };
         migration.batch.slots.clear();
-        migration.collect(request);
+        migration.collect(request, fault.map(|fault| fault.device));
         migration.unmap();
         Ok(migration)
     }
