@@ -36,7 +36,7 @@ const ATTEMPTS: u32 = 128;
 fn back_off(attempts: u32) {
     match attempts {
         0..4 => std::thread::yield_now(),
-        _ => std::thread::sleep(Duration::from_micros(10 << attempts.min(14) - 4)),
+        _ => std::thread::sleep(Duration::from_micros(10 << (attempts.min(14) - 4))),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::address::{AddressRange, PAGES_PER_HUGE};
+use super::address::AddressRange;
 use super::address_space::AddressSpace;
 use super::error::VmaError;
 use super::inner::Inner;
@@ -120,5 +120,3 @@ impl<'s> Inner<'s> {
         Ok(())
     }
 }
-
-const _: () = assert!(PAGES_PER_HUGE > 1);

@@ -16,7 +16,7 @@
 
 use std::sync::Arc;
 
-use super::address::{AddressRange, PAGES_PER_HUGE, huge_start};
+use super::address::{AddressRange, huge_start};
 use super::inner::Inner;
 use super::machine::Core;
 use super::notifier::{Invalidation, InvalidationKind};
@@ -165,8 +165,6 @@ fn part_of(first_index: u64, range: AddressRange, first: u64, nr_pages: u64) -> 
     let end = (first + nr_pages).min(first_index + range.nr_pages());
     (begin < end).then(|| AddressRange::of_pages(range.first() + (begin - first_index), end - begin)).flatten()
 }
-
-const _: () = assert!(PAGES_PER_HUGE.is_power_of_two());
 
 #[cfg(test)]
 mod tests {
