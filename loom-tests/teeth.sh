@@ -47,16 +47,47 @@ publish: Acquire@sparse/heap.rs@s/\.load(Acquire)/.load(Relaxed)/@publish@a_foun
 publish: loser frees@sparse/heap.rs@s/Err(_) => drop(.*/Err(_) => {}/@publish@racing_populates_agree
 init: Release@page/mod.rs@s/store(state.bits(), Release)/store(state.bits(), Relaxed)/@init@whoever_sees_the_new_life_sees_its_fields
 init: Acquire of state@page/mod.rs@s/State::from_bits(self.state.load(Acquire))/State::from_bits(self.state.load(Relaxed))/@init@whoever_sees_the_new_life_sees_its_fields
-init: Acquire of try_get@page/mod.rs@s/next.bits(), Acquire, Relaxed/next.bits(), Relaxed, Relaxed/@init@a_speculative_try_get_sees_the_new_lifes_fields
-init: generation of try_get@page/mod.rs@s/state.is_life(generation).then(.. state.try_get()).flatten()/{ let _ = generation; state.try_get() }/@init@a_reader_with_the_old_generation_never_gets_the_new_life
+init: Acquire of try_get@page/mod.rs@/fn try_get(/,/^    }/s/update(Acquire/update(Relaxed/@init@a_speculative_try_get_sees_the_new_lifes_fields
+init: generation of try_get@page/mod.rs@/fn try_get(/,/^    }/s/if state.is_life(generation) {/if generation < u64::MAX {/@init@a_reader_with_the_old_generation_never_gets_the_new_life
 last_put: Release@page/mod.rs@s/fetch_sub(State::ONE_REF, Release)/fetch_sub(State::ONE_REF, Relaxed)/@last_put@the_last_of_two_frees_alone
-last_put: Acquire of exchange@page/mod.rs@s/seen.retired().bits(), Acquire, Relaxed/seen.retired().bits(), Relaxed, Relaxed/@last_put@the_last_of_two_frees_alone
-last_put: Acquire of the many@page/mod.rs@s/let last = State::from_bits(self.state.load(Acquire));/let last = State::from_bits(old.bits() - 1);/@last_put@the_last_of_two_frees_alone
-last_put: exchange, not store@page/mod.rs@s/if self.state.compare_exchange(seen.bits(), seen.retired().bits(), Acquire, Relaxed).is_ok() {/self.state.store(seen.retired().bits(), Relaxed); if true {/@last_put@a_reference_that_was_got_holds_the_folio
-last_put: count 0 is free@page/state.rs@s/if count == 0 || count >= MAX_REFS/if count >= MAX_REFS/@last_put@a_folio_without_references_is_not_got_again
+last_put: Acquire@page/mod.rs@/fn retire(/,/^    }/s/self.state.load(Acquire);//@last_put@the_last_of_two_frees_alone
+last_put: count 0 is free@page/state.rs@s/count.wrapping_sub(1) >= MAX_REFS - 1/count >= MAX_REFS/@last_put@a_folio_without_references_is_not_got_again
 map: Release@page/mod.rs@s/fetch_add(State::ONE_MAP, Release)/fetch_add(State::ONE_MAP, Relaxed)/@map@a_taken_leaf_brings_the_handles_work_with_it
-map: Acquire of unmap@page/mod.rs@s/next.bits(), Acquire, Relaxed/next.bits(), Relaxed, Relaxed/@map@a_taken_leaf_brings_the_handles_work_with_it
-map: maps are counted@page/state.rs@s/if self.maps() == 0 { None }/if self.maps() == 0 { Some(self) }/@map@of_two_takes_of_copies_one_wins
+map: Acquire of unmap@page/mod.rs@/fn unmap(/,/^    }/s/update(Acquire/update(Relaxed/@map@a_taken_leaf_brings_the_handles_work_with_it
+map: maps are counted@page/state.rs@s/if self.maps() == 0 || self.is_frozen() { None }/if self.maps() == 0 { Some(self) } else if self.is_frozen() { None }/@map@of_two_takes_of_copies_one_wins
+map: Release of get_mapped@page/mod.rs@/fn get_mapped(/,/^    }/s/update(Release/update(Relaxed/@map@a_leaf_of_its_own_reference_brings_the_handles_work_with_it
+map: Release of unmap_and_put@page/mod.rs@/fn unmap_and_put(/,/^    }/s/AcqRel/Acquire/@map@the_last_of_two_unmaps_frees_alone
+map: Acquire of unmap_and_put@page/mod.rs@/fn unmap_and_put(/,/^    }/s/AcqRel/Release/@map@the_last_of_two_unmaps_frees_alone
+map: nothing to undo@page/mod.rs@s/self.update(Release, State::one_more_mapped).is_ok()/{ let both = State::ONE_REF + State::ONE_MAP; let room = State::from_bits(self.state.fetch_add(both, Release)).count() < MAX_REFS; if !room { self.state.fetch_sub(both, Relaxed); } room }/@map@a_map_that_is_refused_is_never_there
+map: the limit@page/state.rs@/fn one_more_mapped(/,/^    }/s/self.count() >= MAX_REFS/self.count() > MAX_REFS/@map@of_two_maps_with_room_for_one_one_is_refused
+lock: Release of unlock@page/mod.rs@s/fetch_sub(State::LOCKED, Release)/fetch_sub(State::LOCKED, Relaxed)/@lock@the_lock_goes_from_hand_to_hand
+lock: Acquire of try_lock@page/mod.rs@s/fetch_or(State::LOCKED, Acquire)/fetch_or(State::LOCKED, Relaxed)/@lock@the_lock_goes_from_hand_to_hand
+lock: Acquire of try_lock_or_await@page/mod.rs@/fn try_lock_or_await(/,/^    }/s/update(Acquire/update(Relaxed/@lock@the_lock_goes_from_hand_to_hand
+lock: Acquire of try_await@page/mod.rs@/fn try_await(/,/^    }/s/Acquire/Relaxed/g@lock@a_wait_without_a_reference_has_the_holders_work_behind_it
+lock: Acquire of the first look@wait.rs@s/let state = page.state();/let state = page.peek();/@lock@a_wait_without_a_reference_has_the_holders_work_behind_it
+lock: wake-up@wait.rs@/fn wake_waiters(/,/^    }/s/queue.woken.notify_all();//@lock@the_lock_goes_from_hand_to_hand
+lock: gate@wait.rs@/fn wake_waiters(/,/^    }/{s/let gate = queue.gate.lock();//;s/drop(gate);//}@lock@the_lock_goes_from_hand_to_hand
+lock: all are woken@wait.rs@/fn wake_waiters(/,/^    }/s/notify_all/notify_one/@lock@waiters_of_two_folios_are_woken_each_for_its_own
+lock: unlock looks for the mark@page/mod.rs@/fn unlock(/,/^    }/s/old.has_waiters()/false/@lock@the_lock_goes_from_hand_to_hand
+lock: mark by exchange@page/mod.rs@s/self.state.compare_exchange_weak(seen, next.bits(), Relaxed, Acquire)/Ok::<u64, u64>(self.state.fetch_or(State::WAITERS, Relaxed) + 0 * next.bits())/@lock@a_wait_without_a_reference_has_the_holders_work_behind_it
+lock: mark of this life@page/state.rs@/fn awaited(/,/^    }/s/!self.is_life(generation)/generation == u64::MAX/@lock@a_wait_ends_with_its_life_and_not_with_the_next
+lock: an end wakes@page/mod.rs@s/if state.has_waiters() { Put::LastAwaited } else { Put::Last }/{ let _ = state; Put::Last }/@lock@a_last_put_wakes_who_waits
+lock: gate of an end@wait.rs@/fn wake(/,/^    }/{s/let gate = queue.gate.lock();//;s/drop(gate);//}@lock@a_last_put_wakes_who_waits
+lock: no mark while being freed@page/state.rs@s/ || ends { None }/ { let _ = ends; None }/@lock@a_last_put_wakes_who_waits
+lock: retired by exchange@page/mod.rs@s/Put::last(State::from_bits(self.state.swap(seen.retired().bits(), Relaxed)))/{ self.state.store(seen.retired().bits(), Relaxed); Put::last(seen) }/@lock@a_division_wakes_who_waits
+freeze: Release of unfreeze@page/mod.rs@s/fetch_sub(State::FROZEN, Release)/fetch_sub(State::FROZEN, Relaxed)/@freeze@nobody_gets_a_frozen_folio
+freeze: Acquire of freeze@page/mod.rs@/fn freeze_if(/,/^    }/s/update(Acquire/update(Relaxed/@freeze@nobody_gets_a_frozen_folio
+freeze: Acquire of freeze, put@page/mod.rs@/fn freeze_if(/,/^    }/s/update(Acquire/update(Relaxed/@freeze@a_put_of_a_frozen_folio_is_counted
+freeze: Release of unmap_and_put@page/mod.rs@/fn unmap_and_put(/,/^    }/s/AcqRel/Acquire/@freeze@a_leaf_of_a_frozen_folio_is_not_unmapped
+freeze: Acquire of unmap@page/mod.rs@/fn unmap(/,/^    }/s/update(Acquire/update(Relaxed/@freeze@a_leaf_of_a_frozen_folio_is_not_taken
+freeze: no get@page/state.rs@/fn try_get(/,/^    }/s/COUNT | FROZEN/COUNT/@freeze@nobody_gets_a_frozen_folio
+freeze: no take@page/state.rs@s/self.maps() == 0 || self.is_frozen()/self.maps() == 0/@freeze@a_leaf_of_a_frozen_folio_is_not_taken
+freeze: no unmap@page/state.rs@s/self.maps() == 0 || self.is_frozen()/self.maps() == 0/@freeze@a_leaf_of_a_frozen_folio_is_not_unmapped
+freeze: once@page/state.rs@/fn has_count(/,/^    }/s/COUNT | FROZEN/COUNT/@freeze@of_two_who_freeze_one_works
+freeze: exchange, not store@page/mod.rs@/fn freeze_if(/,/^    }/s/self.update(Acquire, transition).map(|(old, _)| old)/{ let old = self.state(); let next = transition(old).ok_or(old)?; self.state.store(next.bits(), Relaxed); Ok(old) }/@freeze@a_put_of_a_frozen_folio_is_counted
+freeze: the count stays@page/state.rs@/fn frozen(/,/^    }/s/Some(State(self.0 | FROZEN))/Some(State(self.0 - expected as u64 | FROZEN))/@freeze@a_put_of_a_frozen_folio_is_counted
+weak: generation@page/mod.rs@/fn try_get(/,/^    }/s/if state.is_life(generation) {/if generation < u64::MAX {/@weak@an_upgrade_of_a_page
+weak: count 0 is free@page/state.rs@s/count.wrapping_sub(1) >= MAX_REFS - 1/count >= MAX_REFS/@weak@an_upgrade_of_a_page
 claim: Release of bits@free_map/bits.rs@s/fetch_sub(mask, Release)/fetch_sub(mask, Relaxed)/@claim@bits_of_one_page
 claim: Acquire of bits@free_map/bits.rs@s/(seen, seen | runs, AcqRel, Relaxed)/(seen, seen | runs, Release, Relaxed)/@claim@bits_of_one_page
 claim: Acquire of spans@free_map/bits.rs@s/(seen, seen | mask, AcqRel, Relaxed)/(seen, seen | mask, Release, Relaxed)/@claim@bits_of_two_words_twice

@@ -9,6 +9,7 @@
 //! - [`ours`]: farpage as a contestant.
 //! - [`peers`]: the published crates and the locked tree as contestants.
 //! - [`alloc`]: allocators as contestants, the threads that drive them, and the table of that.
+//! - [`folio`]: references and locks of live folios, beside `Arc` and bare atomics.
 //! - [`fragmentation`]: streams of mixed orders, and the best-fit oracle beside them.
 //! - [`plan`]: what to run, from the environment and the command line.
 //! - [`random`]: the generator that all of them use.
@@ -18,6 +19,7 @@
 pub mod alloc;
 pub mod chain;
 pub mod course;
+pub mod folio;
 pub mod fragmentation;
 pub mod machine;
 pub mod ours;

@@ -4,12 +4,13 @@
 //! Through a relaxed table, a leaf may arrive before the count that it stands for: then it is refused as not mapped, and
 //! nothing is lost. A table that stores with Release and loads with Acquire (or a lock) excludes that.
 //!
-//! Shape: one maps and stores the leaf, one loads and unmaps it; two unmap one leaf, or two.
-//! Cost: 10, 6, 412 and 1,525 executions, unbounded; the whole path 396 at bound 2.
-//! Teeth: fails with the Release of `map` or the Acquire of `unmap` taken away, and when maps are not counted. The Release
-//! of `unmap` has none: exchanges continue the release of `map`, and a put releases on its own.
+//! Shape: one maps and stores the leaf, one loads and unmaps it; two unmap one leaf, or two; two map at the limit.
+//! Cost: 6 to 321 executions, unbounded; the whole path 436 at bound 2.
+//! Teeth: fails with the Release of `map` or of `get_mapped`, or the Acquire of `unmap`, or either of `unmap_and_put` taken
+//! away, when maps are not counted, and when `get_mapped` adds first and undoes it. The Release of `unmap` has none:
+//! exchanges continue the release of `map`, and a put releases on its own.
 
-use farpage::model::Page;
+use farpage::model::{MAX_REFS, Page, Waits};
 use farpage::{Access, DeviceConfig, Order, SoftLeaf, TakeError};
 use farpage_loom_tests::{Witness, bounded, unbounded, with_space};
 use loom::sync::atomic::{
@@ -108,6 +109,93 @@ fn two_leaves_are_two_references() {
         let other = thread::spawn(move || take(&other));
         let here = take(&shared);
         assert!(here != other.join().unwrap());
+    });
+}
+
+/// Two leaves are unmapped, each by one exchange for both counts; the last sees the other's use, and the handle's.
+#[test]
+fn the_last_of_two_unmaps_frees_alone() {
+    unbounded("map: two unmaps", || {
+        let waits = Box::into_raw(Box::new(Waits::new()));
+        // SAFETY: Freed below, behind the folio.
+        let folio = unsafe { &*waits }.folio(0, 1);
+        let life = folio.state().generation;
+        let shared = Arc::new((folio, Witness::new(0)));
+        let other = shared.clone();
+        let unmap = move |(folio, witness): &(farpage::model::Folio<'_>, Witness)| {
+            assert_eq!(witness.read(), 0);
+            let last = folio.unmap_and_put(life).expect("it is mapped");
+            if last {
+                witness.write(1);
+            }
+            last
+        };
+        assert!(shared.0.get_mapped() && shared.0.get_mapped());
+        let other = thread::spawn(move || unmap(&other));
+        assert!(!shared.0.put());
+        let here = unmap(&shared);
+        assert!(here != other.join().unwrap(), "one of them is the last");
+        let now = shared.0.state();
+        assert_eq!((now.live, now.refs, now.maps), (false, 0, 0));
+        drop(shared);
+        // SAFETY: From a box; the folio that borrowed it is gone.
+        drop(unsafe { Box::from_raw(waits) });
+    });
+}
+
+/// What was done before a leaf was made by `get_mapped`, and whoever takes it: through a relaxed table.
+#[test]
+fn a_leaf_of_its_own_reference_brings_the_handles_work_with_it() {
+    unbounded("map: get_mapped", || {
+        let page = Page::new();
+        let life = page.init(0).generation;
+        let shared = Arc::new((page, Witness::new(0)));
+        let other = shared.clone();
+        let other = thread::spawn(move || {
+            let (page, witness) = &*other;
+            witness.write(1);
+            assert!(page.get_mapped());
+        });
+        let (page, witness) = &*shared;
+        if page.unmap(life).is_ok() {
+            assert_eq!(witness.read(), 1);
+            assert!(!page.put());
+        }
+        other.join().unwrap();
+    });
+}
+
+/// Room for one more reference: of two who map one is refused, and leaves no map behind for a leaf that was taken before.
+#[test]
+fn a_map_that_is_refused_is_never_there() {
+    unbounded("map: the limit", || {
+        let page = Page::new();
+        let life = page.init(0).generation;
+        (1..MAX_REFS).for_each(|_| page.get());
+        let page = Arc::new(page);
+        let (mapper, taker) = (page.clone(), page.clone());
+        let mapper = thread::spawn(move || assert!(!mapper.get_mapped(), "there is no room"));
+        let taker = thread::spawn(move || assert!(taker.unmap(life).is_err(), "no leaf owns a reference"));
+        mapper.join().unwrap();
+        taker.join().unwrap();
+        let now = page.state();
+        assert_eq!((now.refs, now.maps, now.frozen), (MAX_REFS, 0, false));
+    });
+}
+
+#[test]
+fn of_two_maps_with_room_for_one_one_is_refused() {
+    unbounded("map: room for one", || {
+        let page = Page::new();
+        page.init(0);
+        (2..MAX_REFS).for_each(|_| page.get());
+        let page = Arc::new(page);
+        let other = page.clone();
+        let other = thread::spawn(move || other.get_mapped());
+        let here = page.get_mapped();
+        assert!(here != other.join().unwrap());
+        let now = page.state();
+        assert_eq!((now.refs, now.maps, now.frozen), (MAX_REFS, 1, false));
     });
 }
 

@@ -29,7 +29,10 @@ impl<'s> Folio<'s> {
     /// ([`TakeError::Frozen`](crate::TakeError::Frozen)); lookups find it as before. So nobody gets a handle who has none.
     /// What the holders of other handles do (dropping, cloning and mapping them) is counted as ever, and never frees the
     /// folio, of which this handle keeps a reference; if there may be such holders among `expected_refs`, it is for the
-    /// caller to know them. With `1 + folio.maps()` there are none.
+    /// caller to know them. Whether there are any, is certain once the folio is frozen: if
+    /// [`extra_refs(1)`](Folio::extra_refs) is 0 then, all other references are of leaf words, and nobody has another
+    /// handle before the folio is unfrozen. (Asked before, it may be out of date: a `take` makes a handle of a leaf's
+    /// reference without changing how many there are.)
     ///
     /// Unlike Linux's, the count is not 0 meanwhile, but marked: a put cannot run below it. [`Folio::refs`] goes on to tell
     /// it. Whoever holds the folio's lock as a [`LockedFolio`](crate::LockedFolio) freezes a clone of it.

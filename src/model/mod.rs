@@ -4,6 +4,7 @@
 #![allow(missing_docs, reason = "no part of the public face")]
 #![allow(clippy::new_without_default, reason = "as above")]
 
+mod folio;
 mod map;
 
 use core::mem::ManuallyDrop;
@@ -20,6 +21,7 @@ use crate::section_map::Place;
 use crate::sparse::{Layout, SparseArray, Zeroed};
 use crate::words::{Offset, Order};
 
+pub use folio::{Folio, MAX_REFS, Waits};
 pub use map::{DEVICE, Map, Names, Refused, Seat};
 
 /// A [`SparseArray`] whose elements are witnesses. [publish]
@@ -81,6 +83,9 @@ pub struct Life {
     pub order: u8,
     pub refs: u32,
     pub maps: u32,
+    pub frozen: bool,
+    pub locked: bool,
+    pub waiters: bool,
 }
 
 impl From<State> for Life {
@@ -91,6 +96,9 @@ impl From<State> for Life {
             order: state.order().get(),
             refs: state.count(),
             maps: state.maps(),
+            frozen: state.is_frozen(),
+            locked: state.is_locked(),
+            waiters: state.has_waiters(),
         }
     }
 }

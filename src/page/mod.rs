@@ -27,8 +27,7 @@ use crate::words::Order;
 /// | frozen            | 1..   | 0..   | yes  | whoever froze it; holders of other handles, by the same     |
 /// | being freed       | 0     | 0     | yes  | the thread whose put was the last                           |
 ///
-/// free -> live by `init`. The last `put` leads live -> free by one exchange if it finds itself alone, and otherwise by
-/// way of being freed. live -> frozen by `try_freeze`, and back by `unfreeze`. Locked and awaited are marks of a live or
+/// free -> live by `init`. The last `put` leads live -> being freed -> free. live -> frozen by `try_freeze`, and back by `unfreeze`. Locked and awaited are marks of a live or
 /// frozen folio, whatever else happens to it; they end with its life.
 #[repr(C, align(16))]
 pub(crate) struct Page {
@@ -127,34 +126,28 @@ impl Page {
     /// the caller has given it back.
     ///
     /// Of a frozen folio, it is never the last: who froze it holds one.
+    ///
+    /// One subtraction, as of `Arc`, and no look before it: that would wait for the last read-modify-write, and bring the
+    /// line in twice where others share the folio.
     #[must_use = "the last put must free the folio"]
-    #[inline]
+    #[inline(always)]
     pub(crate) fn put(&self) -> Put {
-        // Relaxed: a guess that the exchange checks.
-        let seen = State::from_bits(self.state.load(Relaxed));
-        if seen.is_sole() {
-            // Acquire [last-put]: joins every earlier put.
-            // Relaxed, if somebody got a reference meanwhile: then this one is like any other.
-            if self.state.compare_exchange(seen.bits(), seen.retired().bits(), Acquire, Relaxed).is_ok() {
-                return Put::Last;
-            }
-        }
-        self.put_one_of_many()
-    }
-
-    fn put_one_of_many(&self) -> Put {
         // Release [last-put]: our use of the folio ends before any later owner's begins.
         let old = State::from_bits(self.state.fetch_sub(State::ONE_REF, Release));
         debug_assert!(old.count() > 0, "a put of a free folio");
-        if old.count() != 1 {
-            return Put::Shared;
-        }
+        if old.has_count(1) { self.retire(old) } else { Put::Shared }
+    }
+
+    /// Ends a life whose count has just come from 1, in state `last`, to 0.
+    #[inline]
+    fn retire(&self, last: State) -> Put {
+        debug_assert!(last.maps() == 0, "{last:?} retired");
         // Acquire [last-put]: joins every earlier put. A load and not a fence, because ThreadSanitizer does not
         // follow fences.
-        let last = State::from_bits(self.state.load(Acquire));
-        debug_assert!(last.count() == 0 && last.maps() == 0 && !last.is_frozen(), "{last:?} retired");
+        self.state.load(Acquire);
         // Relaxed: we are alone with the page since the last put, and the next owner's claim orders this store
-        // ([claim]). A lookup that still sees the old word finds a count of 0.
+        // ([claim]). A lookup that still sees the old word finds a count of 0. Nobody who waits has left a mark since:
+        // a folio that is being freed has no waiters (`State::awaited`).
         self.state.store(last.retired().bits(), Relaxed);
         Put::last(last)
     }
@@ -172,7 +165,9 @@ impl Page {
         self.freeze_if(|state| if state.maps() == 0 { state.frozen(1) } else { None })
     }
 
-    fn freeze_if(&self, transition: impl Fn(State) -> Option<State>) -> Result<State, State> {
+    /// The same on any condition. Maps do not become fewer while frozen, and more only by other handles: so if the state
+    /// before had `1 + maps` references, nobody else has a handle until it is unfrozen.
+    pub(crate) fn freeze_if(&self, transition: impl Fn(State) -> Option<State>) -> Result<State, State> {
         // Acquire [last-put]: what others did with the folio before they put it is behind us.
         self.update(Acquire, transition).map(|(old, _)| old)
     }
@@ -190,7 +185,7 @@ impl Page {
         // Relaxed: only the generation is used, which stays.
         let seen = State::from_bits(self.state.load(Relaxed));
         debug_assert!(seen.is_frozen() && seen.count() == 1, "{seen:?} retired");
-        // Relaxed: as in `put_one_of_many`. By an exchange, since a waiter may still leave its mark.
+        // Relaxed: as in `retire`. By an exchange, since a waiter may still leave its mark.
         Put::last(State::from_bits(self.state.swap(seen.retired().bits(), Relaxed)))
     }
 
@@ -305,6 +300,7 @@ pub(crate) enum Put {
 }
 
 impl Put {
+    #[inline(always)]
     fn last(state: State) -> Put {
         if state.has_waiters() { Put::LastAwaited } else { Put::Last }
     }

@@ -79,14 +79,8 @@ impl State {
 
     /// Whether there are exactly `count` references (more than 0), and the folio is not frozen. One comparison.
     #[inline(always)]
-    const fn has_count(self, count: u32) -> bool {
+    pub(crate) const fn has_count(self, count: u32) -> bool {
         self.0 & (COUNT | FROZEN) == count as u64
-    }
-
-    /// Whether there is one reference, the folio is not frozen, and nobody waits for it. One comparison.
-    #[inline(always)]
-    pub(crate) const fn is_sole(self) -> bool {
-        self.0 & (COUNT | FROZEN | WAITERS) == 1
     }
 
     #[inline]
@@ -329,7 +323,8 @@ mod tests {
         let mapped = live.one_more_mapped().unwrap();
         assert_eq!((mapped.frozen(1), mapped.frozen(3), live.frozen(0)), (None, None, None));
         let frozen = mapped.frozen(2).unwrap();
-        assert_eq!((frozen.count(), frozen.maps(), frozen.is_frozen(), frozen.is_sole()), (2, 1, true, false));
+        assert_eq!((frozen.count(), frozen.maps(), frozen.is_frozen()), (2, 1, true));
+        assert!(!frozen.has_count(2) && mapped.has_count(2) && !live.has_count(2));
         assert_eq!((frozen.frozen(2), frozen.try_get()), (None, None));
         assert_eq!((frozen.unmapped(), frozen.unmapped_and_put()), (None, None));
         assert_eq!(frozen.one_more().map(|state| state.count()), Some(3), "a handle's own is counted");
@@ -342,10 +337,10 @@ mod tests {
         let live = State::from_bits(0).next_life(Order::new(3).unwrap());
         let life = live.generation();
         let locked = live.locked_or_awaited();
-        assert!(locked.is_locked() && !locked.has_waiters() && locked.is_sole());
+        assert!(locked.is_locked() && !locked.has_waiters());
         let awaited = locked.locked_or_awaited();
         assert_eq!(locked.awaited(life), Some(awaited));
-        assert!(awaited.is_locked() && awaited.has_waiters() && !awaited.is_sole());
+        assert!(awaited.is_locked() && awaited.has_waiters());
         assert_eq!(awaited.awaited(life), Some(awaited));
         assert_eq!((live.awaited(life), locked.awaited(life + 1)), (None, None));
         assert_eq!(State::from_bits(locked.bits() - 1).awaited(life), None, "it is being freed");

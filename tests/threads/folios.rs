@@ -1,8 +1,9 @@
 //! Bursts on folios: owned once, shared through leaves, counted, and found when they are free.
 
 use std::sync::atomic::{AtomicU64, Ordering::*};
+use std::thread;
 
-use farpage::{Access, AllocError, Folio, PageRef, SoftLeaf};
+use farpage::{Access, AllocError, Folio, PageRef, SoftLeaf, Space, TakeError, WeakFolio};
 
 use crate::owners::*;
 
@@ -131,6 +132,126 @@ pub(crate) fn burst_of_references(nr_threads: usize, seed: u64) {
         drop(space.take(*leaf).expect("it is mapped"));
     }
     drop(folios);
+    assert_all_came_back(&space, device, &owners);
+}
+
+/// Gives a leaf's reference back, however often its folio is frozen meanwhile.
+fn unmap(space: &Space, leaf: SoftLeaf) {
+    loop {
+        match space.unmap(leaf) {
+            Ok(()) => return,
+            Err(TakeError::Frozen { .. }) => thread::yield_now(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Threads lock, freeze, map page by page, wait for and find again the folios that they share through a table of leaves.
+///
+/// For each page there are two words, which are equal unless somebody is between them. Only who has the lock of the folio
+/// there, or has it frozen and is its only holder, goes there. All accesses are relaxed: the library's own edges must order
+/// them, from lock to lock, into and out of the frozen state, and from one life to the next.
+pub(crate) fn burst_of_locks(nr_threads: usize, seed: u64) {
+    let (space, owners, config) = space_of(4 * 512);
+    let device = space.register(config).expect("it fits");
+    let table: Vec<AtomicU64> = (0..24).map(|_| AtomicU64::new(SoftLeaf::NONE.bits())).collect();
+    let words: Vec<[AtomicU64; 2]> = (0..space.max_pages()).map(|_| Default::default()).collect();
+    let (worked, froze) = (AtomicU64::new(0), AtomicU64::new(0));
+    let work = |folio: &Folio<'_>, number: usize| {
+        let [first, second] = &words[folio.offset().get() as usize];
+        let (a, b) = (first.load(Relaxed), second.load(Relaxed));
+        assert_eq!(a, b, "somebody else is at {folio:?}");
+        first.store(a + 1, Relaxed);
+        if a % 16 == number as u64 {
+            thread::yield_now();
+        }
+        second.store(b + 1, Relaxed);
+        worked.fetch_add(1, Relaxed);
+    };
+    let put = |bits: u64| {
+        if bits != SoftLeaf::NONE.bits() {
+            unmap(&space, SoftLeaf::from_bits(bits));
+        }
+    };
+    on_threads(nr_threads, seed, |number, mut rng| {
+        let mut weak: Vec<(WeakFolio<'_>, u64)> = Vec::new();
+        for _ in 0..6000 {
+            let slot = &table[below(&mut rng, table.len())];
+            let leaf = SoftLeaf::from_bits(slot.load(Relaxed));
+            let got = space.lookup(leaf).and_then(PageRef::try_get);
+            match (below(&mut rng, 12), got) {
+                (0, _) => put(slot.swap(SoftLeaf::NONE.bits(), Relaxed)),
+                (1..=2, _) => {
+                    let Ok(folio) = device.alloc(random_order(&mut rng)) else { continue };
+                    owners.enter(&folio);
+                    assert!(!folio.is_locked());
+                    weak.push((folio.downgrade(), folio.private()));
+                    if weak.len() > 64 {
+                        weak.swap_remove(below(&mut rng, 64));
+                    }
+                    for _ in 0..1 + below(&mut rng, 3) {
+                        let index = below(&mut rng, folio.nr_pages() as usize) as u64;
+                        let leaf = folio.map_page(index, Access::Write).expect("room, and a page");
+                        put(table[below(&mut rng, table.len())].swap(leaf.bits(), Relaxed));
+                    }
+                }
+                (3..=5, Some(folio)) => {
+                    let guard = folio.lock();
+                    work(&guard, number);
+                    owners.check(&guard);
+                }
+                (6, Some(folio)) => match folio.try_lock_owned() {
+                    Ok(locked) => {
+                        work(&locked, number);
+                        let again = locked.map(Access::Read).expect("room for one more");
+                        put(slot.swap(again.bits(), Relaxed));
+                        drop(locked.unlock());
+                    }
+                    Err(folio) => owners.check(&folio),
+                },
+                (7, Some(folio)) => {
+                    drop(folio);
+                    assert!(space.wait_unlocked(leaf, LONG), "everybody unlocks");
+                }
+                (8..=9, Some(folio)) => {
+                    let (maps, page) = (folio.maps(), space.lookup(leaf));
+                    let Ok(frozen) = folio.try_freeze(1 + maps) else { continue };
+                    assert!(page.is_none_or(|page| page.try_get().is_none()), "it is frozen");
+                    // Otherwise a leaf's reference has become a handle's between the look and the freezing.
+                    if frozen.extra_refs(1) == 0 {
+                        assert!(!frozen.is_locked(), "nobody else has a handle");
+                        work(&frozen, number);
+                        assert_eq!((frozen.refs(), frozen.maps(), frozen.extra_refs(1)), (1 + maps, maps, 0));
+                        froze.fetch_add(1, Relaxed);
+                    }
+                    if below(&mut rng, 2) == 0 {
+                        owners.check(&frozen.unfreeze());
+                    }
+                }
+                (10, _) if !weak.is_empty() => {
+                    let (weak, ticket) = weak[below(&mut rng, weak.len())];
+                    if let Some(folio) = weak.upgrade() {
+                        assert_eq!((folio.private(), folio.offset()), (ticket, weak.offset()));
+                        owners.check(&folio);
+                    }
+                }
+                (_, Some(folio)) => {
+                    let leaf = folio.map(Access::Read).expect("room for one more");
+                    match space.take(leaf) {
+                        Ok(taken) => assert!(taken == folio),
+                        Err(TakeError::Frozen { .. }) => {
+                            drop(folio);
+                            unmap(&space, leaf);
+                        }
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+                _ => {}
+            }
+        }
+    });
+    table.iter().for_each(|slot| put(slot.swap(0, Relaxed)));
+    assert!(worked.into_inner() > froze.into_inner());
     assert_all_came_back(&space, device, &owners);
 }
 

@@ -22,7 +22,7 @@ use caches::{
 };
 use callbacks::{burst_of_panics, burst_of_reentrance};
 use devices::{burst_of_devices, burst_of_early_unregistering, burst_of_late_comers};
-use folios::{burst_of_fair_shares, burst_of_owning, burst_of_references, burst_of_sharing};
+use folios::{burst_of_fair_shares, burst_of_locks, burst_of_owning, burst_of_references, burst_of_sharing};
 use ranges::{burst_of_failing_ranges, burst_of_ranges};
 
 #[test]
@@ -43,6 +43,13 @@ fn a_leaf_shares_its_folio_and_gives_its_reference_back_once() {
 fn references_are_conserved() {
     for (seed, nr_threads) in [2, 4, 8].into_iter().enumerate() {
         burst_of_references(nr_threads, seed as u64);
+    }
+}
+
+#[test]
+fn who_has_the_lock_is_alone() {
+    for (seed, nr_threads) in [2, 3, 4, 8].into_iter().enumerate() {
+        burst_of_locks(nr_threads, seed as u64);
     }
 }
 
@@ -150,6 +157,7 @@ fn all_of_it_for_long() {
         burst_of_owning,
         burst_of_sharing,
         burst_of_references,
+        burst_of_locks,
         burst_of_fair_shares,
         burst_of_reentrance,
         burst_of_panics,
