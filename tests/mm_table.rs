@@ -238,38 +238,40 @@ fn an_object_is_shared_and_a_private_copy_is_not() {
 
 #[test]
 fn marks_ride_along_wherever_the_page_goes() {
-    world(|w| {
-        let gpu = Gpu::new(w, Kind::Private, 1);
-        let space = w.space();
-        let all = range(BASE, HUGE);
-        space.map(anon_huge(BASE, HUGE)).unwrap();
-        write(&space, BASE, &pattern(HUGE, 8));
-        assert!(space.leaf(at(BASE)).0.is_soft_dirty());
-        space.clear_soft_dirty(all).unwrap();
-        space.write_protect(all, true).unwrap();
-        let marks = |address: Address| {
-            let leaf = space.leaf(address).0;
-            (leaf.is_soft_dirty(), leaf.is_write_protect())
-        };
-        gpu.migrate_in(&space, all).unwrap();
-        assert_eq!(marks(at(BASE)), (false, true), "to the device");
-        space.unmap(range(BASE, PAGE)).unwrap();
-        assert_eq!(marks(at(BASE + PAGE)), (false, true), "taken apart");
-        space.remap(range(BASE + PAGE, HUGE - PAGE), at(BASE + 4 * HUGE), false).unwrap();
-        let moved = BASE + 4 * HUGE;
-        assert_eq!(marks(at(moved)), (false, true), "moved");
-        let child = space.fork().unwrap();
-        assert!(child.leaf(at(moved)).0.is_write_protect(), "copied");
-        drop(child);
-        read(&space, moved, 1);
-        assert_eq!(marks(at(moved)), (false, true), "home");
-        let protected = FaultError::WriteProtected { address: at(moved) };
-        assert_eq!(space.write(at(moved), &[1]).unwrap_err().fault, protected);
-        space.write_protect(range(moved, PAGE), false).unwrap();
-        write(&space, moved, &[1]);
-        assert_eq!(marks(at(moved)), (true, false));
-        assert_eq!(marks(at(moved + PAGE)), (false, true));
-    });
+    for huge in [false, true] {
+        world(|w| {
+            let gpu = Gpu::new(w, Kind::Private, 1);
+            let space = w.space();
+            let all = range(BASE, HUGE);
+            space.map(anon(BASE, HUGE).huge(huge)).unwrap();
+            write(&space, BASE, &pattern(HUGE, 8));
+            assert!(space.leaf(at(BASE)).0.is_soft_dirty());
+            space.clear_soft_dirty(all).unwrap();
+            space.write_protect(all, true).unwrap();
+            let marks = |address: Address| {
+                let leaf = space.leaf(address).0;
+                (leaf.is_soft_dirty(), leaf.is_write_protect())
+            };
+            gpu.migrate_in(&space, all).unwrap();
+            assert_eq!(marks(at(BASE)), (false, true), "to the device");
+            space.unmap(range(BASE, PAGE)).unwrap();
+            assert_eq!(marks(at(BASE + PAGE)), (false, true), "taken apart");
+            space.remap(range(BASE + PAGE, HUGE - PAGE), at(BASE + 4 * HUGE), false).unwrap();
+            let moved = BASE + 4 * HUGE;
+            assert_eq!(marks(at(moved)), (false, true), "moved");
+            let child = space.fork().unwrap();
+            assert!(child.leaf(at(moved)).0.is_write_protect(), "copied");
+            drop(child);
+            read(&space, moved, 1);
+            assert_eq!(marks(at(moved)), (false, true), "home");
+            let protected = FaultError::WriteProtected { address: at(moved) };
+            assert_eq!(space.write(at(moved), &[1]).unwrap_err().fault, protected);
+            space.write_protect(range(moved, PAGE), false).unwrap();
+            write(&space, moved, &[1]);
+            assert_eq!(marks(at(moved)), (true, false));
+            assert_eq!(marks(at(moved + PAGE)), (false, true));
+        });
+    }
 }
 
 #[test]

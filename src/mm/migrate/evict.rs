@@ -16,7 +16,8 @@ impl<'s> Machine<'s> {
     /// has a reference of beside leaves; trying again may find them free. A folio of order 9 is one compound slot.
     /// No address space is held against changes: a page that is unmapped meanwhile is freed at the end.
     ///
-    /// The device should have been [killed](crate::Device::kill), or more pages may come meanwhile.
+    /// A slot takes memory, some 70 bytes, whether or not there is a folio: go over a large device in pieces, of whole
+    /// multiples of 512 pages. The device should have been [killed](crate::Device::kill), or more pages may come meanwhile.
     pub fn migrate_device_range<'a>(&self, batch: &'a mut MigrateBatch<'s>, range: OffsetRange) -> Migration<'a, 's> {
         self.evict(batch, self.space(), range, Target::Device)
     }

@@ -59,8 +59,8 @@ enum Phase {
     Done,
 }
 
-/// Pages on their way. See the table in the source of this module's documentation, or
-/// [`AddressSpace::migrate`].
+/// Pages on their way, from [`AddressSpace::migrate`], [`DeviceFault::migrate`](crate::DeviceFault::migrate) or
+/// [`Machine::migrate_device_range`]. Linux: `struct migrate_vma`.
 ///
 /// Dropping it finalizes it: what was not moved is back in its place.
 #[must_use = "a migration that is dropped at once moves nothing"]
@@ -118,7 +118,9 @@ impl<'s> AddressSpace<'s> {
     /// ```
     ///
     /// Only anonymous pages move, and private copies of a file's. A page that somebody else has a reference of stays.
-    /// The address space is held against changes of its mappings until the migration ends; faults go on.
+    /// The address space is held against changes of its mappings until the migration ends; faults of other threads go on. The
+    /// thread itself must not fault, read, write or snapshot meanwhile: behind somebody who waits to change mappings, it would
+    /// wait for itself.
     ///
     /// # Errors
     ///
