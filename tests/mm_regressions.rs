@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use farpage::{
     Access, DeviceConfig, DeviceDriver, DeviceFault, DriverError, FaultError, InvalidationKind, MigrateBatch,
-    MigrateRequest, Order, Owner, Protection, Target,
+    MigrateRequest, Order, Owner, Protection, RangeEntry, RangeError, RangeFault, Target,
 };
 use mm_support::{
     EFAULT, Gpu, HUGE, Kind, PAGE, anon, anon_huge, assert_bytes, at, pattern, range, read, world, write,
@@ -273,6 +273,9 @@ fn a_device_ignores_its_own_migrations() {
         assert!(told.contains(&InvalidationKind::Migrate), "an eviction is on nobody's behalf");
         assert_eq!(told[told.len() - 2..], [InvalidationKind::Protect, InvalidationKind::Unmap]);
         assert!(interval.read_retry(sequence));
+        let mut entries = [RangeEntry::HOLE];
+        let stale = RangeFault::new(range(BASE, PAGE)).under(&interval, sequence);
+        assert_eq!(space.range_fault(&stale, &mut entries), Err(RangeError::Busy));
         drop(interval);
         let before = counts.0.lock().unwrap().len();
         space.unmap(all).unwrap();

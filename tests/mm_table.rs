@@ -6,7 +6,9 @@ mod mm_support;
 use farpage::{
     Access, AccessError, Address, Backing, FaultError, LeafKind, Object, Offset, Order, Protection, Target, VmaError,
 };
-use mm_support::{Gpu, HUGE, Kind, PAGE, anon, anon_huge, assert_bytes, at, pattern, range, read, world, write};
+use mm_support::{
+    Gpu, HUGE, Kind, Mirror, PAGE, anon, anon_huge, assert_bytes, at, pattern, range, read, world, write,
+};
 
 const BASE: u64 = 0x7f00_0020_0000;
 
@@ -293,6 +295,31 @@ fn freed_pages_are_dropped_unless_they_are_written_again() {
         assert_bytes(&read(&space, BASE, 8 * PAGE), &want);
         // What came home from a device may have been written there.
         assert_eq!(space.reclaim(range(BASE, 2 * PAGE)).unwrap(), 0);
+        // Also when it was given up before it went.
+        for kind in [Kind::Private, Kind::Visible] {
+            let gpu = Gpu::new(w, kind, 3);
+            let page = range(BASE, PAGE);
+            space.advise_free(page).unwrap();
+            gpu.migrate_in(&space, page).unwrap();
+            let mirror = Mirror::new(&gpu, &space, page);
+            mirror.write(page, &pattern(PAGE, 10)).unwrap();
+            drop(mirror);
+            gpu.migrate_out(&space, page).unwrap();
+            assert_eq!(space.reclaim(page).unwrap(), 0, "{kind:?}");
+            assert_bytes(&read(&space, BASE, PAGE), &pattern(PAGE, 10));
+        }
+        // And when a device writes it where it is.
+        let page = range(BASE, PAGE);
+        space.advise_free(page).unwrap();
+        let mirror = Mirror::new(&gpu, &space, page);
+        mirror.write(page, &pattern(PAGE, 11)).unwrap();
+        assert_eq!(space.reclaim(page).unwrap(), 0);
+        assert_bytes(&read(&space, BASE, PAGE), &pattern(PAGE, 11));
+        space.write_protect(page, true).unwrap();
+        let refused = FaultError::WriteProtected { address: at(BASE) };
+        assert_eq!(mirror.write(page, &pattern(PAGE, 12)), Err(refused.into()));
+        assert_eq!(mirror.ask(page, None).unwrap()[0].access(), Some(Access::Read));
+        space.write_protect(page, false).unwrap();
         let object = Object::new(&w.machine);
         space.map(anon(BASE + HUGE, PAGE).backing(Backing::Shared(object), 0)).unwrap();
         let wrong = space.advise_free(range(BASE + HUGE, PAGE));

@@ -4,6 +4,7 @@
 use super::address::{Address, AddressRange, PAGES_PER_HUGE, huge_start};
 use super::address_space::AddressSpace;
 use super::error::{FaultError, RangeError};
+use super::fault::touch;
 use super::inner::Inner;
 use super::named::{How, Named, named};
 use super::notifier::{Interval, SequenceNumber};
@@ -79,7 +80,8 @@ impl<'s> AddressSpace<'s> {
     /// Each entry is read first for what it asks of its page ([`RangeEntry::request`]); its sticky bits stay. A page that
     /// is asked for is faulted in. One on a device of the request's owner is reported as it is; one on another
     /// device comes home if it is asked for. Pages on their way are waited for. What a huge leaf maps is reported with its
-    /// order, page by page.
+    /// order, page by page. A host page that is asked for to be written is marked as written, since nothing tells when a device
+    /// does; one with the write-protect mark is not to be had so.
     ///
     /// The answer was true page by page at some moment each. A device that goes on to use it subscribes to the range and
     /// checks the sequence number, as [`Interval`] describes.
@@ -165,7 +167,7 @@ impl Walk<'_, '_> {
     ) -> Result<Option<Need>, RangeError> {
         let first = *vpn;
         match self.space.table.span(first) {
-            Span::Small(table) => self.small(vma, vpn, &table, entries),
+            Span::Small(mut table) => self.small(vma, vpn, &mut table, entries),
             Span::Empty => {
                 for entry in entries {
                     if let Some(need) = self.page(vma, *vpn, SoftLeaf::NONE, entry)? {
@@ -175,7 +177,7 @@ impl Walk<'_, '_> {
                 }
                 Ok(None)
             }
-            Span::Huge(middle, at) => {
+            Span::Huge(mut middle, at) => {
                 let leaf = middle.leaf(at);
                 // The strongest of all requests is what the one leaf needs.
                 let asked = entries.iter().map(|entry| entry.requested()).max().flatten();
@@ -183,6 +185,7 @@ impl Walk<'_, '_> {
                 if let Some(need) = self.page(vma, first, leaf, &mut whole)? {
                     return Ok(Some(need));
                 }
+                mark_written(&mut middle, at, leaf, asked.max(self.request));
                 let whole = whole.with_map_order(Order::HUGE);
                 for (page, entry) in (first - huge_start(first)..).zip(entries) {
                     *entry = entry.answer(whole.for_page(page).unwrap_or(whole));
@@ -198,7 +201,7 @@ impl Walk<'_, '_> {
         &mut self,
         vma: &Vma<'_>,
         vpn: &mut u64,
-        table: &Locked<'_>,
+        table: &mut Locked<'_>,
         entries: &mut [RangeEntry],
     ) -> Result<Option<Need>, RangeError> {
         for (at, entry) in (index(*vpn, 0)..).zip(entries) {
@@ -208,12 +211,14 @@ impl Walk<'_, '_> {
                 Some(Named { how: How::Private, access, target: Target::Device(offset) })
                     if self.own.contains(offset) =>
                 {
-                    *entry = entry.answer(RangeEntry::device(offset, access));
+                    *entry = entry.answer(RangeEntry::device(offset, allowed(leaf, access)));
                 }
                 _ => {
+                    let asked = entry.requested().max(self.request);
                     if let Some(need) = self.page(vma, *vpn, leaf, entry)? {
                         return Ok(Some(need));
                     }
+                    mark_written(table, at, leaf, asked);
                 }
             }
             *vpn += 1;
@@ -233,9 +238,11 @@ impl Walk<'_, '_> {
         let address = Address::of_vpn(vpn);
         let answer = match leaf.kind() {
             LeafKind::DevicePrivate(access) if self.is_own(leaf) => {
-                leaf.offset().map(|offset| RangeEntry::device(offset, access))
+                leaf.offset().map(|offset| RangeEntry::device(offset, allowed(leaf, access)))
             }
-            LeafKind::Present(access) if asked <= Some(access) => leaf.pfn().map(|pfn| RangeEntry::host(pfn, access)),
+            LeafKind::Present(access) if asked <= Some(allowed(leaf, access)) => {
+                leaf.pfn().map(|pfn| RangeEntry::host(pfn, allowed(leaf, access)))
+            }
             LeafKind::HwPoison | LeafKind::Unknown => {
                 if asked.is_some() {
                     return Err(FaultError::Unserved { address, kind: leaf.kind() }.into());
@@ -270,5 +277,19 @@ impl Walk<'_, '_> {
             self.own = device.range();
         }
         is_own
+    }
+}
+
+/// What a device may do with a page whose leaf allows `access`: not write it while it has the write-protect mark.
+#[inline]
+fn allowed(leaf: SoftLeaf, access: Access) -> Access {
+    if leaf.is_write_protect() { Access::Read } else { access }
+}
+
+/// Who asks to write a host page is taken to write it: nothing tells when a device does.
+#[inline]
+fn mark_written(table: &mut Locked<'_>, at: usize, leaf: SoftLeaf, asked: Option<Access>) {
+    if asked == Some(Access::Write) && leaf.is_present() {
+        touch(table, at, leaf, Access::Write);
     }
 }
