@@ -68,4 +68,11 @@ impl Folio<'_> {
         let state = self.record().state();
         state.count().saturating_sub(state.maps()).saturating_sub(known)
     }
+
+    /// Drops the reference of one leaf word of the folio, whichever; `false` if no leaf owns one. Never the last, since
+    /// the handle has one too.
+    #[inline]
+    pub(crate) fn unmap_one(&self) -> bool {
+        self.record().unmap_and_put(self.word.generation()).is_ok()
+    }
 }
