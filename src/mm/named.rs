@@ -100,7 +100,13 @@ pub(super) fn marked(leaf: SoftLeaf, access: Access) -> SoftLeaf {
 /// The migration entry that `leaf`, which names a page, is replaced by. `is_alone` if the folio has no other map.
 #[inline]
 pub(super) fn migration_of(leaf: SoftLeaf, is_alone: bool) -> Option<SoftLeaf> {
-    let Named { how, access, .. } = named(leaf)?;
+    migration_of_named(leaf, named(leaf)?, is_alone)
+}
+
+/// The same for a leaf that has been decoded.
+#[inline]
+pub(super) fn migration_of_named(leaf: SoftLeaf, named: Named, is_alone: bool) -> Option<SoftLeaf> {
+    let Named { how, access, .. } = named;
     let to = match access {
         Access::Write => MigrationAccess::Write,
         Access::Read if is_alone => MigrationAccess::ReadExclusive,
