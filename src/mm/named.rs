@@ -87,6 +87,12 @@ pub(super) fn with_marks_of(to: SoftLeaf, from: SoftLeaf) -> SoftLeaf {
     SoftLeaf::from_bits(to.bits() & !leaf_bits::MARKS | from.bits() & leaf_bits::MARKS)
 }
 
+/// The leaf of a page with the dirty mark.
+#[inline(always)]
+pub(super) fn dirtied(leaf: SoftLeaf) -> SoftLeaf {
+    SoftLeaf::from_bits(leaf.bits() | leaf_bits::DIRTY)
+}
+
 /// The leaf of a page with the marks of an access.
 #[inline(always)]
 pub(super) fn marked(leaf: SoftLeaf, access: Access) -> SoftLeaf {
@@ -170,6 +176,7 @@ mod tests {
                 let to = SoftLeaf::present(Pfn::new(5).unwrap(), access);
                 assert_eq!(with_marks_of(to, leaf), to.with_marks_of(leaf));
                 assert_eq!(marked(leaf, Access::Read), leaf.with_young(true));
+                assert_eq!(dirtied(leaf), leaf.with_dirty(true));
             }
         }
     }
