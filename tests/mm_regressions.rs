@@ -89,7 +89,8 @@ fn a_walk_over_huge_leaves_is_right_while_they_are_taken_apart() {
                         assert_eq!(mapping.address.get(), BASE + mapping.index * PAGE);
                         assert_eq!(mapping.leaf.offset().unwrap().get(), folio.offset().get() + mapping.index);
                     }
-                    assert!([0, 1, 256, 512].contains(&found.len()) || found.len() < 512);
+                    // One leaf in the parent, or its pages; and what the child has left.
+                    assert!(found.len() <= 2 * 512);
                 }
             });
             for _ in 0..20 {

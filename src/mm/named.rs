@@ -87,6 +87,12 @@ pub(super) fn with_marks_of(to: SoftLeaf, from: SoftLeaf) -> SoftLeaf {
     SoftLeaf::from_bits(to.bits() & !leaf_bits::MARKS | from.bits() & leaf_bits::MARKS)
 }
 
+/// The leaf of a page with the dirty mark.
+#[inline(always)]
+pub(super) fn dirtied(leaf: SoftLeaf) -> SoftLeaf {
+    SoftLeaf::from_bits(leaf.bits() | leaf_bits::DIRTY)
+}
+
 /// The leaf of a page with the marks of an access.
 #[inline(always)]
 pub(super) fn marked(leaf: SoftLeaf, access: Access) -> SoftLeaf {
@@ -100,7 +106,13 @@ pub(super) fn marked(leaf: SoftLeaf, access: Access) -> SoftLeaf {
 /// The migration entry that `leaf`, which names a page, is replaced by. `is_alone` if the folio has no other map.
 #[inline]
 pub(super) fn migration_of(leaf: SoftLeaf, is_alone: bool) -> Option<SoftLeaf> {
-    let Named { how, access, .. } = named(leaf)?;
+    migration_of_named(leaf, named(leaf)?, is_alone)
+}
+
+/// The same for a leaf that has been decoded.
+#[inline]
+pub(super) fn migration_of_named(leaf: SoftLeaf, named: Named, is_alone: bool) -> Option<SoftLeaf> {
+    let Named { how, access, .. } = named;
     let to = match access {
         Access::Write => MigrationAccess::Write,
         Access::Read if is_alone => MigrationAccess::ReadExclusive,
@@ -164,6 +176,7 @@ mod tests {
                 let to = SoftLeaf::present(Pfn::new(5).unwrap(), access);
                 assert_eq!(with_marks_of(to, leaf), to.with_marks_of(leaf));
                 assert_eq!(marked(leaf, Access::Read), leaf.with_young(true));
+                assert_eq!(dirtied(leaf), leaf.with_dirty(true));
             }
         }
     }

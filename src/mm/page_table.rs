@@ -25,8 +25,9 @@ use crate::words::SoftLeaf;
 
 /// See the [module](self).
 pub(super) struct PageTable {
+    /// Apart from the others, which are found by number: every walk begins here.
+    root: Box<[Table]>,
     tables: Tables,
-    root: u32,
 }
 
 /// What stands where an order-9 folio would be mapped, with the lock that keeps it so.
@@ -54,9 +55,7 @@ pub(super) const fn index(vpn: u64, level: u32) -> usize {
 
 impl PageTable {
     pub(super) fn new() -> Result<PageTable, TableError> {
-        let tables = Tables::new();
-        let (root, _) = tables.take()?;
-        Ok(PageTable { root: root.id, tables })
+        Ok(PageTable { root: Tables::root()?, tables: Tables::new() })
     }
 
     /// The leaf that page `vpn` has now, without a lock.
@@ -171,7 +170,7 @@ impl PageTable {
     /// is none below `end`. What has no table costs no visit of its own.
     pub(super) fn next_used(&self, mut vpn: u64, end: u64) -> Option<u64> {
         while vpn < end {
-            let mut table = self.tables.get(self.root);
+            let mut table = self.root();
             let mut level = LEVELS - 1;
             loop {
                 match table.peek(index(vpn, level)).decode() {
@@ -194,13 +193,22 @@ impl PageTable {
 
     /// How many tables are in the tree, and how many have memory.
     pub(super) fn nr_tables(&self) -> (u32, u32) {
-        self.tables.count()
+        let (used, made) = self.tables.count();
+        (used + 1, made + 1)
+    }
+
+    #[inline]
+    fn root(&self) -> &Table {
+        match self.root.first() {
+            Some(root) => root,
+            None => unreachable!("`new` made one"),
+        }
     }
 
     /// The middle table that page `vpn` has a word in.
     #[inline]
     fn middle(&self, vpn: u64) -> Option<&Table> {
-        let mut table = self.tables.get(self.root);
+        let mut table = self.root();
         for level in [3, 2] {
             match table.peek(index(vpn, level)).decode() {
                 Decoded::Table(below) => table = self.tables.get(below.id),
@@ -211,7 +219,7 @@ impl PageTable {
     }
 
     fn middle_or_build(&self, vpn: u64) -> Result<&Table, TableError> {
-        let mut table = self.tables.get(self.root);
+        let mut table = self.root();
         for level in [3, 2] {
             let at = index(vpn, level);
             let below = match table.peek(at).decode() {

@@ -139,6 +139,11 @@ impl Tables {
         Tables { buckets: core::array::from_fn(|_| OnceLock::new()), pool: Mutex::new(Pool::default()) }
     }
 
+    /// A table without a number.
+    pub(super) fn root() -> Result<Box<[Table]>, TableError> {
+        boxed(core::iter::once_with(Table::new))
+    }
+
     /// The table `id`. Two loads.
     #[inline]
     pub(super) fn get(&self, id: u32) -> &Table {

@@ -8,7 +8,7 @@ use crate::folio::{Folio, PageRef};
 use crate::mm::address::{PAGES_PER_HUGE, huge_start};
 use crate::mm::entry::Entry;
 use crate::mm::inner::Inner;
-use crate::mm::named::{How, Named, migration_of, named};
+use crate::mm::named::{How, Named, migration_of_named, named};
 use crate::mm::notifier::{Invalidation, InvalidationKind};
 use crate::mm::page_table::{Span, index};
 
@@ -151,7 +151,8 @@ impl<'s> Collector<'_, '_, 's> {
     /// Locks the folio of a page that is selected, fills the slot, and returns the migration entry to put in.
     #[inline]
     fn lock(&mut self, leaf: SoftLeaf, slot: &mut Slot<'s>) -> Option<SoftLeaf> {
-        let Named { how: How::Present | How::Private, access, target } = named(leaf)? else { return None };
+        let named = named(leaf)?;
+        let Named { how: How::Present | How::Private, access, target } = named else { return None };
         let page = match target {
             Target::Device(_) => self.migration.core.space().lookup(leaf)?,
             Target::Host(pfn) => self.migration.core.host_page(pfn)?,
@@ -177,7 +178,7 @@ impl<'s> Collector<'_, '_, 's> {
         slot.leaf = leaf;
         slot.index = page.index() as u32;
         slot.is_unmapped = true;
-        migration_of(leaf, is_alone)
+        migration_of_named(leaf, named, is_alone)
     }
 
     /// Who of us has locked a folio that is locked: the fault, or an earlier slot for another of its pages.

@@ -9,7 +9,7 @@ use crate::mm::address::{PAGES_PER_HUGE, huge_start};
 use crate::mm::entry::Entry;
 use crate::mm::home::Home;
 use crate::mm::inner::Inner;
-use crate::mm::named::with_marks_of;
+use crate::mm::named::{dirtied, with_marks_of};
 use crate::mm::notifier::{Invalidation, InvalidationKind};
 use crate::mm::page_table::{Span, index};
 use crate::mm::table::Locked;
@@ -242,7 +242,7 @@ impl<'s> Inner<'s> {
         let dst = dst.unlock();
         let is_home = self.core().is_host(&dst) && !self.core().is_host(src);
         let leaf = with_marks_of(self.core().leaf_of(dst, moving.access), entry);
-        table.set_leaf(at, if is_home { leaf.with_dirty(true) } else { leaf });
+        table.set_leaf(at, if is_home { dirtied(leaf) } else { leaf });
         let had = src.unmap_one();
         debug_assert!(had, "{entry:?} owned a reference of its folio");
         true

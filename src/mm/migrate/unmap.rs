@@ -5,7 +5,7 @@ use super::slot::{Holder, Slot};
 use super::{Migration, folio_of};
 use crate::folio::Folio;
 use crate::mm::machine::Core;
-use crate::mm::named::{How, Named, migration_of, named, with_marks_of};
+use crate::mm::named::{How, Named, dirtied, migration_of, named, with_marks_of};
 use crate::mm::notifier::InvalidationKind;
 use crate::mm::walk::{Part, Site, Tell};
 use crate::words::{Access, MigrateEntry, Order, SoftLeaf};
@@ -157,7 +157,7 @@ pub(super) fn moved_leaf<'s>(
     dst: &Folio<'s>,
 ) -> SoftLeaf {
     let leaf = with_marks_of(leaf, entry);
-    if !core.is_host(src) && core.is_host(dst) { leaf.with_dirty(true) } else { leaf }
+    if !core.is_host(src) && core.is_host(dst) { dirtied(leaf) } else { leaf }
 }
 
 /// What a leaf allowed whose migration entry this is, and the page; `None` for every other word.
