@@ -137,7 +137,7 @@ impl FreeMap {
     ///
     /// Whatever was in a stash when the search announced itself is seen here. What its owner takes out is no longer
     /// free; what another search steals, that search is unsure of.
-    pub(super) fn drain_some(&self, claimer: Claimer<'_>) -> u64 {
+    pub(crate) fn drain_some(&self, claimer: Claimer<'_>) -> u64 {
         let mut oldest: [Option<(&Seat, Order, Oldest)>; STEALS_AT_ONCE] = [None; STEALS_AT_ONCE];
         loop {
             let runs = claimer

@@ -4,7 +4,7 @@
 use core::fmt;
 
 use crate::geometry::{MAX_ORDER, MAX_REFS};
-use crate::words::{Order, SoftLeaf, leaf_bits};
+use crate::words::{DeviceWord, Order, SoftLeaf, leaf_bits};
 
 const COUNT_BITS: u32 = 20;
 const COUNT: u64 = (1 << COUNT_BITS) - 1;
@@ -131,9 +131,10 @@ impl State {
         (self.0 ^ leaf.bits()) >> leaf_bits::ORDER_SHIFT == 0
     }
 
-    /// Whether a leaf that names an offset, and leads here, names this life.
-    pub(crate) const fn is_named_by(self, leaf: SoftLeaf) -> bool {
-        self.is_live() && self.order().get() == leaf.order().get() && leaf.has_generation(self.generation())
+    /// Whether a leaf with these fields, which leads here, names this life.
+    #[inline]
+    pub(crate) const fn is_named_by(self, leaf: DeviceWord) -> bool {
+        self.is_live() && self.order().get() == leaf.order.get() && leaf.has_generation(self.generation())
     }
 
     /// Whether this is a life of `generation`. One comparison.
@@ -156,6 +157,11 @@ impl State {
     #[inline]
     pub(crate) const fn retired(self) -> State {
         State(self.0 & GENERATION)
+    }
+
+    /// absent -> free, as after a life of `generation`.
+    pub(crate) const fn free_after(generation: u64) -> State {
+        State(generation << leaf_bits::GENERATION_SHIFT & GENERATION)
     }
 
     /// live -> live with one more reference, for whoever has none; `None` for a count of 0, which is free, for a full
@@ -267,15 +273,16 @@ mod tests {
 
     #[test]
     fn a_direct_leaf_names_one_life_and_no_other() {
-        let offset = Offset::new(123).unwrap();
+        let offset = Offset::new(128).unwrap();
         let orders = || (0..=MAX_DIRECT_ORDER.min(MAX_ORDER)).map(|order| Order::new(order).unwrap());
         for (named, order) in orders().flat_map(|a| orders().map(move |b| (a, b))) {
             let state = State::from_bits(0x1041 << leaf_bits::GENERATION_SHIFT).next_life(order);
             for generation in [0, 0x1041, 0x1042, 0x1043] {
                 let leaf = SoftLeaf::direct(offset, named, generation, Access::Write).with_young(true);
                 assert_eq!(state.is_named_by_direct(leaf), named == order && generation == 0x1042);
-                assert_eq!(state.is_named_by(leaf), named == order && generation == 0x1042);
-                assert!(!state.retired().is_named_by_direct(leaf) && !state.retired().is_named_by(leaf));
+                let is_named = |state: State| leaf.device_word().is_some_and(|word| state.is_named_by(word));
+                assert_eq!(is_named(state), named == order && generation == 0x1042);
+                assert!(!state.retired().is_named_by_direct(leaf) && !is_named(state.retired()));
             }
         }
         for order in (0..=MAX_ORDER).filter_map(Order::new) {

@@ -23,16 +23,21 @@ pub(crate) const GENERATION: u64 = ((1 << GENERATION_BITS) - 1) << GENERATION_SH
 pub(crate) const DIRECT: u64 = 1 << 63;
 
 // In any other word:
-pub(crate) const TAG_SHIFT: u32 = 44;
-/// The kind and, in a device word, the upper part of the order.
-pub(crate) const TAG: u64 = 15 << TAG_SHIFT;
-/// In a device word, the lower part of the order; in a host word, the kind.
-pub(crate) const LOW_SHIFT: u32 = 48;
-pub(crate) const LOW: u64 = 7 << LOW_SHIFT;
+pub(crate) const SLOT_SHIFT: u32 = 44;
+/// Slots that there are.
+pub(crate) const SLOTS: u64 = 1 << 7;
+/// 0 in a host word; in a word that names an offset, its kind, its order, and what else `leaf::device` puts there.
+pub(crate) const SLOT: u64 = (SLOTS - 1) << SLOT_SHIFT;
 pub(crate) const LOW_GENERATION_SHIFT: u32 = 51;
-/// In a device word, as much of the generation as is left room for.
+/// In a word that names an offset, as much of the generation as is left room for.
 pub(crate) const LOW_GENERATION_BITS: u32 = 12;
 pub(crate) const LOW_GENERATION: u64 = ((1 << LOW_GENERATION_BITS) - 1) << LOW_GENERATION_SHIFT;
+/// In a host word, its kind.
+pub(crate) const HOST_KIND_SHIFT: u32 = 51;
+pub(crate) const HOST_KIND: u64 = 15 << HOST_KIND_SHIFT;
+/// In the word of a swap slot, which swap area the slot is in.
+pub(crate) const SWAP_TYPE_SHIFT: u32 = 55;
+pub(crate) const SWAP_TYPE: u64 = 255 << SWAP_TYPE_SHIFT;
 
 /// The generations that folios have. Their upper three bits are neither all clear nor all set, so that a tagged
 /// offset, a lone direct bit and all ones are no leaves; and what a device word has of them takes each of its values
@@ -48,6 +53,23 @@ pub(crate) const fn next_generation(generation: u64) -> u64 {
     if is_generation(generation + 1) { generation + 1 } else { *GENERATIONS.start() }
 }
 
+const NR_GENERATIONS: u64 = *GENERATIONS.end() - *GENERATIONS.start() + 1;
+
+/// The place of a generation in the cycle; of 0, before the first, that of the last.
+const fn number_of(generation: u64) -> u64 {
+    if is_generation(generation) { generation - *GENERATIONS.start() } else { NR_GENERATIONS - 1 }
+}
+
+/// How many allocations lead from one generation to another; of which either may be 0, before the first.
+pub(crate) const fn generations_between(from: u64, to: u64) -> u64 {
+    if to == 0 { 0 } else { (number_of(to) + NR_GENERATIONS - number_of(from)) % NR_GENERATIONS }
+}
+
+/// The generation after so many more allocations.
+pub(crate) const fn generations_on(from: u64, steps: u64) -> u64 {
+    if steps == 0 { from } else { *GENERATIONS.start() + (number_of(from) + steps) % NR_GENERATIONS }
+}
+
 /// Checks that `fields` do not overlap and leave no bit out.
 #[allow(dead_code, reason = "used in constants, which Rust 1.85 does not count")]
 pub(crate) const fn assert_partition(fields: &[u64]) {
@@ -61,7 +83,8 @@ pub(crate) const fn assert_partition(fields: &[u64]) {
 }
 
 const _: () = assert_partition(&[PAYLOAD, YOUNG, DIRTY, SOFT_DIRTY, WRITE_PROTECT, WRITE, ORDER, GENERATION, DIRECT]);
-const _: () = assert_partition(&[PAYLOAD, MARKS, TAG, LOW, LOW_GENERATION, DIRECT]);
+const _: () = assert_partition(&[PAYLOAD, MARKS, SLOT, LOW_GENERATION, DIRECT]);
+const _: () = assert_partition(&[PAYLOAD, MARKS, SLOT, HOST_KIND, SWAP_TYPE, DIRECT]);
 const _: () = assert!(GENERATION_SHIFT + GENERATION_BITS == 63, "the direct bit is next to the generation");
 const _: () = assert!(ORDER_SHIFT + ORDER_BITS == GENERATION_SHIFT, "the order is next to the generation");
 const _: () = assert!(LOW_GENERATION_BITS >= 12, "a stale leaf must stay stale for thousands of reuses");

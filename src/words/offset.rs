@@ -52,6 +52,15 @@ impl Offset {
         if tagged & TAG == 0 { None } else { Offset::new(tagged & !TAG) }
     }
 
+    /// The offset `nr_pages` further on, or `None` above 2^40 - 1.
+    #[inline]
+    pub const fn checked_add(self, nr_pages: u64) -> Option<Offset> {
+        match self.0.checked_add(nr_pages) {
+            Some(page) => Offset::new(page),
+            None => None,
+        }
+    }
+
     /// The offset that the low bits of `word` hold, whatever stands above them.
     #[inline]
     pub(crate) const fn from_low_bits(word: u64) -> Offset {

@@ -30,6 +30,21 @@ impl Pfn {
     pub const fn get(self) -> u64 {
         self.0
     }
+
+    /// The page frame `nr_pages` further on, or `None` above 2^40 - 1.
+    #[inline]
+    pub const fn checked_add(self, nr_pages: u64) -> Option<Pfn> {
+        match self.0.checked_add(nr_pages) {
+            Some(pfn) => Pfn::new(pfn),
+            None => None,
+        }
+    }
+
+    /// The page frame that the low bits of `word` hold, whatever stands above them.
+    #[inline]
+    pub(crate) const fn from_low_bits(word: u64) -> Pfn {
+        Pfn(word & ((1 << OFFSET_BITS) - 1))
+    }
 }
 
 impl fmt::Display for Pfn {
