@@ -204,5 +204,7 @@ mm: Release of the end@mm/notifier.rs@/pub(super) fn end(/,/^    }/s/fetch_sub(1
 mm: Acquire of the number@mm/notifier.rs@/fn read_begin(/,/^    }/s/load(Acquire)/load(Relaxed)/@mm@a_number_of_after_a_change_sees_the_change
 mm: the number moves on@mm/notifier.rs@s/fetch_add(1 << ACTIVE_BITS | 1, Relaxed)/fetch_add(1, Relaxed)/@mm@a_mirror_has_what_is_there_or_nothing
 mm: wake-up@mm/notifier.rs@s/self.quiet.notify_all();//@mm@a_mirror_has_what_is_there_or_nothing
+mm: Release of a home@mm/home.rs@s/store(home.to_bits(), Release)/store(home.to_bits(), crate::sync::Ordering::Relaxed)/@mm@a_home_that_is_found_was_made_before
+mm: Acquire of a home@mm/home.rs@s/load(Acquire)/load(crate::sync::Ordering::Relaxed)/@mm@a_home_that_is_found_was_made_before
 TABLE
 exit $status

@@ -1,4 +1,4 @@
-//! Edges [leaf] and [invalidate], and the wait for a page on its way.
+//! Edges [leaf], [invalidate] and [home], and the wait for a page on its way.
 //!
 //! - [leaf]: `Table::set` -> `Table::peek`: a reader without a lock sees leaves of its own page, never what the table holds for
 //!   another place in its next life. Shape: one peeks; one clears, takes the table out, and puts it in elsewhere.
@@ -7,9 +7,11 @@
 //! - [invalidate]: what a device has committed to under a sequence number is not what has been changed. Shape: one reads, checks
 //!   and commits under the device's lock; one begins, calls (which takes that lock), changes, and ends.
 //!
+//! - [home]: who finds where a folio was first mapped finds what was there before. Shape: one sets it, one looks.
+//!
 //! Cost: printed by each. Teeth: in `teeth.sh`.
 
-use farpage::mm_model::{Interval, TABLE_PAGES, Tree};
+use farpage::mm_model::{Interval, Places, TABLE_PAGES, Tree};
 use farpage::{Access, DeviceConfig, LeafKind, MigrationAccess, Order, Pfn, SoftLeaf};
 use farpage_loom_tests::{Witness, bounded, bounded_more, with_space};
 use loom::sync::{Arc, Mutex};
@@ -164,5 +166,22 @@ fn a_number_of_after_a_change_sees_the_change() {
         changed.write(1);
         interval.end();
         device.join().unwrap();
+    });
+}
+
+#[test]
+fn a_home_that_is_found_was_made_before() {
+    bounded("mm: home", || {
+        let (places, space) = (Arc::new(Places::new()), Arc::new(Witness::new(0)));
+        places.set(1);
+        let (its_places, seen) = (places.clone(), space.clone());
+        let looking = thread::spawn(move || {
+            if its_places.get() == Some(9) {
+                assert_eq!(seen.read(), 3);
+            }
+        });
+        space.write(3);
+        places.set(9);
+        looking.join().unwrap();
     });
 }

@@ -5,10 +5,11 @@
 use core::time::Duration;
 
 use super::entry::Entry;
+use super::home::{Home, Homes};
 use super::notifier::Sequence;
 use super::page_table::{PageTable, Span, index};
 use super::table::ENTRIES;
-use crate::words::SoftLeaf;
+use crate::words::{Offset, SoftLeaf};
 
 /// Pages of one table of the last level.
 pub const TABLE_PAGES: u64 = ENTRIES as u64;
@@ -78,5 +79,23 @@ impl Interval {
 
     pub fn read_retry(&self, seen: u64) -> bool {
         self.0.read_retry(seen)
+    }
+}
+
+/// Where folios were first mapped.
+pub struct Places(Homes);
+
+impl Places {
+    pub fn new() -> Places {
+        Places(Homes::new(4).ok().expect("memory"))
+    }
+
+    pub fn set(&self, index: u64) {
+        let home = Home { space: 1, index, is_anon: true };
+        self.0.set(Offset::new(0).expect("the first"), home).expect("memory");
+    }
+
+    pub fn get(&self) -> Option<u64> {
+        self.0.get(Offset::new(0).expect("the first")).map(|home| home.index)
     }
 }
