@@ -161,9 +161,38 @@ drain: the exit is closed@live.rs@/fn close(/,/^    }/s/self.exit.0.store(CLOSED
 drain: who is refused leaves@live.rs@s/self.exit(bell, seat, nr_pages);/let _ = (bell, nr_pages);/@drain@who_comes_in_while_it_closes_is_waited_for
 drain: wake-up@live.rs@s/self.rung.notify_all();//@drain@the_last_of_two_wakes_who_waits
 drain: gate@live.rs@/fn ring(/,/^    }/s/let gate = self.gate.lock();//;s/^        drop(gate);//@drain@the_last_of_two_wakes_who_waits
-drain: count before the stash@device/ending.rs@/fn drop(/,/^    }/{s/entry.map().give_back(self.space.blocks(), seat, self.place.head.get(), self.place.order);//;s/self.door.exit(self.space.bell(), seat, self.place.order.nr_pages());/self.door.exit(self.space.bell(), seat, self.place.order.nr_pages()); entry.map().give_back(self.space.blocks(), seat, self.place.head.get(), self.place.order);/}@kill_alloc@a_device_goes_after_its_last_folio
+drain: count before the stash@device/ending.rs@/fn drop(/,/^    }/{s/self.pages.give_back(self.space, entry, seat);//;s/self.door.exit(self.space.bell(), seat, self.pages.nr_pages());/self.door.exit(self.space.bell(), seat, self.pages.nr_pages()); self.pages.give_back(self.space, entry, seat);/}@kill_alloc@a_device_goes_after_its_last_folio
 drain: seat after the count@live.rs@/fn exit(/,/^    }/s/if self.0.load(Relaxed) != OPEN {/if seat.counted() >= i64::MIN \&\& self.0.load(Relaxed) != OPEN {/@drain@the_last_of_two_wakes_who_waits
+devices: Release of register@device/table.rs@s/cast_mut(), Release)/cast_mut(), Relaxed)/@devices@a_device_that_is_found_is_all_there
+devices: Acquire of who looks@device/table.rs@/fn hold_numbered(/,/^    }/s/load(Acquire)/load(Relaxed)/@devices@a_device_that_is_found_is_all_there
+devices: Acquire of who goes through@device/table.rs@/fn hold_numbered(/,/^    }/s/load(Acquire)/load(Relaxed)/@devices@a_device_that_is_gone_through_is_all_there
+devices: who goes is retired@device/table.rs@s/self.epochs.retire(slot_reference);/drop(slot_reference);/@devices@a_device_that_goes_is_found_whole_or_not_at_all
+devices: its slot is emptied@device/table.rs@s/slot.entry.swap(ptr::null_mut(), Relaxed)/slot.entry.load(Relaxed)/@devices@a_device_that_goes_is_found_whole_or_not_at_all
+devices: its range is compared@device/table.rs@s/entry.range().contains(offset).then_some(entry)/Some(entry)/@devices@of_two_devices_with_one_number_the_right_one_is_found
+devices: a page's life is looked at@folio/page_ref.rs@s/device.filter(|_| lives)/device.filter(|_| lives || true)/@devices@a_page_leads_to_its_own_device_or_to_none
+devices: after its device@folio/page_ref.rs@/let lives = /d;s/let device = self.space.device_at(/let lives = self.record().state().is_life(self.word.generation()); &/@devices@a_page_leads_to_its_own_device_or_to_none
+devices: callbacks go last@device/entry.rs@s/Phase::Drained || live.is_drained()/Phase::Drained || true/@devices@a_device_that_goes_is_allocated_from_or_refuses
+walk: a page at a time@device/walk.rs@s/self.at = spacing.align_down(page) + spacing.nr_pages();/self.at = (page \/ PAGES_PER_WORD + 1) * PAGES_PER_WORD;/@walk@a_page_beside_one_that_comes_again
+walk: a block at a time@device/walk.rs@s/None => _ = self.skip_block(),/None => self.at = head + order.nr_pages(),/@walk@a_block_that_was_the_second_half_of_a_folio
+walk: of the order@device/walk.rs@s/if !seen.is_live() || seen.order() != place.order {/if !seen.is_live() {/@walk@a_block_that_was_the_second_half_of_a_folio
+walk: of the device@device/walk.rs@s/if self.device.owns(&folio) {/if true {/@walk@a_walk_of_a_device_that_goes
 drain: stashes of who goes@device/entry.rs@s/self.map.drain_all(self.claimer(space, self.seats.shared()));//@cache@a_device_goes_with_what_its_caches_keep
+split: Acquire of freeze@page/mod.rs@s/seen.bits() - State::ONE_REF, Acquire, Relaxed/seen.bits() - State::ONE_REF, Relaxed, Relaxed/@split@a_block_against_put
+split: Acquire of freeze, try_get@page/mod.rs@s/seen.bits() - State::ONE_REF, Acquire, Relaxed/seen.bits() - State::ONE_REF, Relaxed, Relaxed/@split@a_page_of_a_block_against_try_get
+split: Release of put@page/mod.rs@s/fetch_sub(State::ONE_REF, Release)/fetch_sub(State::ONE_REF, Relaxed)/@split@a_block_against_put
+split: a sole reference@page/mod.rs@/fn freeze_sole/,/^    }/s/if seen.count() != 1 .*/if false {/@split@a_block_against_put
+split: freeze by exchange@page/mod.rs@/fn freeze_sole/,/^    }/s/let frozen = .*/self.state.store(seen.bits() - State::ONE_REF, Relaxed); let frozen: Result<u64, u64> = Ok(0);/@split@a_block_against_try_get
+split: a new generation@page/state.rs@s/leaf_bits::next_generation(self.generation())/(if self.generation() == 0 { leaf_bits::next_generation(0) } else { self.generation() })/@split@blocks_against_a_lookup_of_a_tail
+split: the whole ends@device/splitting.rs@s/record.thaw_to_free();//@split@a_block_against_try_get
+split: parts are told to readers@device/splitting.rs@s/self.entry.publish(self.space, part);//@split@a_tail_of_a_block_by_its_offset
+split: bits are taken@free_map/blocks/whole.rs@s/bits.take_all();/let _ = bits;/@split@a_block_against_put
+split: Release of init, a part@page/mod.rs@s/store(state.bits(), Release)/store(state.bits(), Relaxed)/@split@a_tail_by_its_offset
+split: pages given up beside it@folio/split.rs@s/if entry.listeners().given_up_in(parts.pages()) == given_up {/if true {/@split@what_was_given_up_beside_a_split_is_freed_by_it
+split: pages given up are forgotten@device/listeners.rs@s/self.forget_given_up(head..head.*//@split@what_was_given_up_ends_with_the_folio
+defer: Release of push@device/queue.rs@s/bits(), Release, Relaxed/bits(), Relaxed, Relaxed/@defer@the_driver_sees_the_last_use_of_what_it_takes
+defer: Acquire of take@device/queue.rs@s/swap(Link::END.bits(), Acquire)/swap(Link::END.bits(), Relaxed)/@defer@the_driver_sees_the_last_use_of_what_it_takes
+defer: exchange, not store@device/queue.rs@s/match self.last.compare_exchange_weak(.*/match { self.last.store(Link::to(place).bits(), Release); Ok::<u64, u64>(last) } {/@defer@each_of_two_frees_is_taken_once
+defer: taken by exchange@device/queue.rs@s/self.last.swap(Link::END.bits(), Acquire)/{ let all = self.last.load(Acquire); self.last.store(Link::END.bits(), Relaxed); all }/@defer@each_of_two_frees_is_taken_once
 mm: Release of a leaf@mm/table.rs@/pub(super) fn set(/,/^    }/s/store(entry.bits(), Release)/store(entry.bits(), Relaxed)/@mm@a_leaf_that_is_seen_leads_to_what_it_names
 mm: Acquire of a leaf@mm/table.rs@/fn peek(/,/^    }/s/load(Acquire)/load(Relaxed)/@mm@a_leaf_that_is_seen_leads_to_what_it_names
 mm: Acquire before the second look@mm/table.rs@/fn peek(/,/^    }/s/load(Acquire)/load(Relaxed)/@mm@a_reader_sees_leaves_of_its_own_page

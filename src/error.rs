@@ -9,7 +9,7 @@ use crate::folio::Folio;
 use crate::free_map::ClaimError;
 use crate::geometry::{MAX_PAGES_LIMIT, MAX_REFS};
 use crate::sparse::{NoMemory, ReserveError};
-use crate::words::{LeafKind, Offset};
+use crate::words::{LeafKind, Offset, Order};
 
 /// Why a [`Space`](crate::Space) could not be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -300,83 +300,6 @@ impl TooManyRefs {
     }
 }
 
-/// Why no leaf of a page of a folio was made. Nothing has changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum MapError {
-    /// The folio has no such page.
-    OutOfRange {
-        /// The number of the page in the folio.
-        index: u64,
-        /// How many pages it has.
-        nr_pages: u64,
-    },
-    /// As many references are out as a folio can count. A put may help.
-    TooManyRefs {
-        /// That many.
-        limit: u32,
-    },
-}
-
-impl fmt::Display for MapError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            MapError::OutOfRange { index, nr_pages } => {
-                write!(f, "a folio of {nr_pages} pages has no page {index}")
-            }
-            MapError::TooManyRefs { limit } => fmt::Display::fmt(&TooManyRefs { limit }, f),
-        }
-    }
-}
-
-impl Error for MapError {}
-
-impl From<TooManyRefs> for MapError {
-    fn from(error: TooManyRefs) -> MapError {
-        MapError::TooManyRefs { limit: error.limit }
-    }
-}
-
-/// Why a folio was not frozen. It is as it was, and given back.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct FreezeError<'s> {
-    /// References that there should have been.
-    pub expected_refs: u32,
-    /// References that there were.
-    pub refs: u32,
-    /// How many of them leaf words owned.
-    pub maps: u32,
-    /// Whether somebody else had frozen the folio. Trying again helps then; otherwise, when holders of the references have
-    /// put them.
-    pub is_frozen: bool,
-    /// The folio.
-    pub folio: Folio<'s>,
-}
-
-impl<'s> FreezeError<'s> {
-    /// The folio, to go on with.
-    pub fn into_folio(self) -> Folio<'s> {
-        self.folio
-    }
-}
-
-impl fmt::Display for FreezeError<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let offset = self.folio.offset().get();
-        if self.is_frozen {
-            return write!(f, "the folio at {offset:#x} is frozen by somebody else");
-        }
-        let FreezeError { expected_refs, refs, maps, .. } = self;
-        write!(
-            f,
-            "the folio at {offset:#x} has {refs} references, {maps} of them of leaf words, and not {expected_refs}"
-        )
-    }
-}
-
-impl Error for FreezeError<'_> {}
-
 /// Why a device is not drained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -480,5 +403,113 @@ impl fmt::Display for SplitRangeError<'_> {
 }
 
 impl Error for SplitRangeError<'_> {}
+
+/// Why a folio was not split. It is as it was, and given back.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SplitError<'s> {
+    /// The parts would not be smaller. Trying again cannot help.
+    OrderNotSmaller {
+        /// The order that was asked for.
+        requested: Order,
+        /// The folio, of that order or a smaller one.
+        folio: Folio<'s>,
+    },
+    /// The folio has no such page. Trying again cannot help.
+    OutOfRange {
+        /// The number of the page, from the folio's first on.
+        index: u64,
+        /// The folio.
+        folio: Folio<'s>,
+    },
+    /// Others have references. When they have put them, it can be split.
+    Busy {
+        /// References beyond the handle's own.
+        extra_refs: u32,
+        /// How many of them leaf words own.
+        maps: u32,
+        /// The folio.
+        folio: Folio<'s>,
+    },
+    /// No memory for the metadata of the parts. Freeing memory of the process may help.
+    NoMemory {
+        /// Bytes that were wanted.
+        bytes: u64,
+        /// The folio.
+        folio: Folio<'s>,
+    },
+}
+
+impl<'s> SplitError<'s> {
+    /// The folio, whatever the reason.
+    pub fn into_folio(self) -> Folio<'s> {
+        match self {
+            SplitError::OrderNotSmaller { folio, .. }
+            | SplitError::OutOfRange { folio, .. }
+            | SplitError::Busy { folio, .. }
+            | SplitError::NoMemory { folio, .. } => folio,
+        }
+    }
+}
+
+impl fmt::Display for SplitError<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SplitError::OrderNotSmaller { requested, folio } => {
+                write!(f, "a folio of order {} has no parts of order {requested}", folio.order())
+            }
+            SplitError::OutOfRange { index, folio } => {
+                write!(f, "a folio of {} pages has no page {index}", folio.nr_pages())
+            }
+            SplitError::Busy { extra_refs, maps, folio } => write!(
+                f,
+                "the folio at {:#x} has {extra_refs} more references, {maps} of them of leaf words",
+                folio.offset().get()
+            ),
+            SplitError::NoMemory { bytes, .. } => write!(f, "no memory for {bytes} bytes of metadata"),
+        }
+    }
+}
+
+impl Error for SplitError<'_> {}
+
+/// Why pages of a folio were not given up. Nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GiveUpError {
+    /// The folio has fewer pages, or the range ends before it begins. Trying again cannot help.
+    OutOfRange {
+        /// The number of the first page.
+        start: u64,
+        /// The number of the page after the last.
+        end: u64,
+        /// How many pages the folio has.
+        nr_pages: u64,
+    },
+    /// No memory to remember it. Freeing memory of the process may help.
+    NoMemory {
+        /// Bytes that were wanted.
+        bytes: u64,
+    },
+}
+
+impl fmt::Display for GiveUpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            GiveUpError::OutOfRange { start, end, nr_pages } => {
+                write!(f, "pages {start}..{end} are not all in a folio of {nr_pages} pages")
+            }
+            GiveUpError::NoMemory { bytes } => write!(f, "no memory for {bytes} bytes"),
+        }
+    }
+}
+
+impl Error for GiveUpError {}
+
+impl From<NoMemory> for GiveUpError {
+    fn from(error: NoMemory) -> GiveUpError {
+        GiveUpError::NoMemory { bytes: error.bytes }
+    }
+}
 
 const _: () = assert!(size_of::<AllocError>() <= 32, "an allocation's error is a few registers");

@@ -42,7 +42,7 @@
 //!
 //! # Features
 //!
-//! - `serde`: `Serialize` for [`SpaceReport`] and [`DeviceReport`].
+//! - `serde`: `Serialize` for [`SpaceReport`], [`DeviceReport`] and [`OwnerReport`].
 //!
 //! The layers, the edges between threads and the life of an offset are described in `ARCHITECTURE.md`.
 //!
@@ -83,12 +83,15 @@ pub mod architecture {}
 #[doc(hidden)]
 pub use sync::count;
 
-pub use device::{Cache, Device, DeviceConfig, DeviceOps, FreedFolio, Owner, RangeHandle, RangeRequest};
-pub use error::{
-    AllocError, DrainError, FreezeError, MapError, RegisterError, SpaceError, SplitRangeError, TakeError, TooManyRefs,
-    UnregisterError,
+pub use device::{
+    Cache, DeferredFolio, DeferredFrees, Device, DeviceConfig, DeviceOps, FolioSplit, FreedFolio, LiveFolios, Owner,
+    Pressure, RangeHandle, RangeRequest, SplitPart,
 };
-pub use folio::{Folio, FolioGuard, FrozenFolio, LockedFolio, PageRef, WeakFolio};
+pub use error::{
+    AllocError, DrainError, GiveUpError, RegisterError, SpaceError, SplitError, SplitRangeError, TakeError,
+    TooManyRefs, UnregisterError,
+};
+pub use folio::{Folio, FolioGuard, FreezeError, FrozenFolio, LockedFolio, MapError, PageRef, Parts, WeakFolio};
 #[cfg(all(loom, feature = "loom"))]
 #[doc(hidden)]
 pub use mm::model as mm_model;
@@ -99,7 +102,7 @@ pub use mm::{
     Mapping, MigrateBatch, MigrateRequest, Migration, Object, PAGE_BYTES, PAGE_SHIFT, PageSnapshot, Protection,
     RangeError, RangeFault, SequenceNumber, SetupError, VmaError,
 };
-pub use space::{DeviceReport, MetadataPages, Space, SpaceBuilder, SpaceReport, Violation};
+pub use space::{DeviceReport, FreeRuns, MetadataPages, OwnerReport, Space, SpaceBuilder, SpaceReport, Violation};
 pub use words::{
     Access, LeafKind, MigrateEntry, MigrateEntryKind, MigrationAccess, Offset, OffsetRange, Order, OrderTooLarge, Pfn,
     PteMarker, RangeEntry, RangeEntryKind, SoftLeaf, SwapSlot, Target,

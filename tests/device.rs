@@ -312,18 +312,6 @@ fn a_device_goes_once() {
 }
 
 #[test]
-fn the_callbacks_go_with_the_last_handle_on_a_device_that_went() {
-    let space = space(512);
-    let ops = Arc::new(Recorder::default());
-    let device = space.register(DeviceConfig::new(512).ops(Arc::clone(&ops))).unwrap();
-    let clone = device.clone();
-    device.unregister().unwrap();
-    assert_eq!(Arc::strong_count(&ops), 2);
-    drop(clone);
-    assert_eq!(Arc::strong_count(&ops), 1);
-}
-
-#[test]
 fn the_callbacks_of_devices_that_stay_go_with_the_space() {
     let ops = Arc::new(Recorder::default());
     let space = space(2048);

@@ -45,6 +45,11 @@ fn runs(max_pages: u64, runs: u64) -> Stats {
         sum.ranges += stats.ranges;
         sum.splits += stats.splits;
         sum.refused_ranges += stats.refused_ranges;
+        sum.folio_splits += stats.folio_splits;
+        sum.refused_splits += stats.refused_splits;
+        sum.freed_parts += stats.freed_parts;
+        sum.deferred += stats.deferred;
+        sum.pressures += stats.pressures;
     }
     println!("{max_pages} pages: {sum:?}");
     assert_eq!(sum.ops, runs * MAX_OPS as u64);
@@ -55,13 +60,15 @@ fn runs(max_pages: u64, runs: u64) -> Stats {
 fn assert_eventful(stats: Stats) {
     let Stats { ops, allocated, exhausted, fragmented, refused_many, found, stale, double_takes, .. } = stats;
     let Stats { busy, unregistered, no_space, cached, ranges, refused_ranges, .. } = stats;
+    let Stats { folio_splits, refused_splits, freed_parts, deferred, pressures, .. } = stats;
     assert!(allocated > ops / 20, "{stats:?}");
-    let of_ranges = [cached, ranges, refused_ranges];
+    let others = [cached, ranges, refused_ranges, folio_splits, refused_splits, deferred, pressures];
     for rare in
-        [exhausted, fragmented, refused_many, found, stale, double_takes, busy, no_space].into_iter().chain(of_ranges)
+        [exhausted, fragmented, refused_many, found, stale, double_takes, busy, no_space].into_iter().chain(others)
     {
         assert!(rare > ops / 1000, "{stats:?}");
     }
+    assert!(freed_parts > ops / 20_000, "{stats:?}");
     assert!(unregistered > ops / 10_000, "{stats:?}");
 }
 

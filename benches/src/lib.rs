@@ -11,6 +11,8 @@
 //! - [`alloc`]: allocators as contestants, the threads that drive them, and the table of that.
 //! - [`folio`]: references and locks of live folios, beside `Arc` and bare atomics.
 //! - [`fragmentation`]: streams of mixed orders, and the best-fit oracle beside them.
+//! - [`register`]: registrations of whole devices, beside a record for every page.
+//! - [`split`]: a block into pages and back, beside allocations of them.
 //! - [`plan`]: what to run, from the environment and the command line.
 //! - [`random`]: the generator that all of them use.
 //! - [`ratio`]: interleaved rounds, medians and spreads.
@@ -28,4 +30,6 @@ pub mod plain;
 pub mod plan;
 pub mod random;
 pub mod ratio;
+pub mod register;
 pub mod report;
+pub mod split;

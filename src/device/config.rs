@@ -1,10 +1,9 @@
-//! What a driver says of its device when it registers it: size, name, owner, callbacks.
+//! What a driver says of its device when it registers it: size, name, owner, callbacks. What these are is in `callbacks`.
 #![forbid(unsafe_code)]
 
 use core::fmt;
-use std::sync::Arc;
 
-use crate::words::{Offset, Order};
+use crate::device::ops::DeviceOps;
 
 /// An opaque value that says whose a device is: compared, never followed. Linux: `pgmap->owner`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,59 +24,6 @@ impl Owner {
 impl From<u64> for Owner {
     fn from(id: u64) -> Owner {
         Owner(id)
-    }
-}
-
-/// A driver's callbacks. Linux: `struct dev_pagemap_ops`.
-///
-/// They run outside every internal lock, on the thread whose call caused them; they may use the device and the space,
-/// take the caller's locks, and panic.
-pub trait DeviceOps: Send + Sync {
-    /// The last reference of a folio is gone.
-    ///
-    /// Called exactly once a folio. No lookup finds the folio any more, and nobody else owns its offsets until this
-    /// returns; then they are free, and nothing of the folio may be touched. It may allocate from the same device and
-    /// drop other folios of it. If it panics, the offsets are freed all the same, and the panic goes on to whoever
-    /// dropped the reference.
-    fn folio_free(&self, folio: FreedFolio) {
-        let _ = folio;
-    }
-}
-
-impl<T: DeviceOps + ?Sized> DeviceOps for Arc<T> {
-    fn folio_free(&self, folio: FreedFolio) {
-        (**self).folio_free(folio);
-    }
-}
-
-impl<T: DeviceOps + ?Sized> DeviceOps for Box<T> {
-    fn folio_free(&self, folio: FreedFolio) {
-        (**self).folio_free(folio);
-    }
-}
-
-/// What is left of a folio when its last reference is gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FreedFolio {
-    pub(crate) offset: Offset,
-    pub(crate) order: Order,
-    pub(crate) private: u64,
-}
-
-impl FreedFolio {
-    /// Its first page.
-    pub fn offset(&self) -> Offset {
-        self.offset
-    }
-
-    /// Its order.
-    pub fn order(&self) -> Order {
-        self.order
-    }
-
-    /// The driver's word, as last set.
-    pub fn private(&self) -> u64 {
-        self.private
     }
 }
 
@@ -103,12 +49,13 @@ pub struct DeviceConfig {
     pub(crate) name: Box<str>,
     pub(crate) owner: Owner,
     pub(crate) ops: Option<Box<dyn DeviceOps>>,
+    pub(crate) is_deferred: bool,
 }
 
 impl DeviceConfig {
     /// A device of `nr_pages` pages, without name, owner (that is, owner 0) and callbacks.
     pub fn new(nr_pages: u64) -> DeviceConfig {
-        DeviceConfig { nr_pages, name: Box::default(), owner: Owner::default(), ops: None }
+        DeviceConfig { nr_pages, name: Box::default(), owner: Owner::default(), ops: None, is_deferred: false }
     }
 
     /// What reports and error messages call it.
@@ -125,10 +72,21 @@ impl DeviceConfig {
         self
     }
 
-    /// What to call when its folios are freed. An `Arc` of the callbacks can be kept beside.
+    /// What to call when its folios are freed or divided, or when it is full. An `Arc` of the callbacks can be kept beside;
+    /// what is given here is dropped by [`Device::unregister`](crate::Device::unregister), before it returns, or with the
+    /// space.
     #[must_use]
     pub fn ops(mut self, ops: impl DeviceOps + 'static) -> DeviceConfig {
         self.ops = Some(Box::new(ops));
+        self
+    }
+
+    /// Folios that are freed wait until the driver takes them, by
+    /// [`Device::deferred_frees`](crate::Device::deferred_frees); [`DeviceOps::folio_free`] is never called then. The
+    /// other callbacks are.
+    #[must_use]
+    pub fn deferred(mut self) -> DeviceConfig {
+        self.is_deferred = true;
         self
     }
 }
@@ -140,6 +98,7 @@ impl fmt::Debug for DeviceConfig {
             .field("name", &self.name)
             .field("owner", &self.owner)
             .field("ops", &self.ops.is_some())
+            .field("is_deferred", &self.is_deferred)
             .finish()
     }
 }

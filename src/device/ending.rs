@@ -7,7 +7,7 @@ use core::ptr::NonNull;
 use std::panic::{catch_unwind, resume_unwind};
 
 use crate::device::Entry;
-use crate::device::config::FreedFolio;
+use crate::device::listeners::Whose;
 use crate::live::Door;
 use crate::seat::Seat;
 use crate::section_map::Place;
@@ -16,20 +16,22 @@ use crate::space::Space;
 /// Ends the folio at `place`, whose last reference the caller has just put, and whose driver's word was `private`.
 #[inline]
 pub(crate) fn end_folio(space: &Space, place: Place, private: u64) {
-    let Some((entry, door)) = space.devices().entry_at(space.sections(), place.head) else {
-        unreachable!("the device of {place:?} has gone before it");
-    };
-    end(CountedPages { space, place, entry, door, seat: None }, private);
+    end(counted(space, place), private);
 }
 
 /// The same for a caller that knows the device, and has a seat there for itself.
 #[inline(always)]
 pub(crate) fn end_folio_at(space: &Space, place: Place, private: u64, entry: &Entry, seat: &Seat) {
-    let door = space.devices().door(entry.index());
-    end(CountedPages { space, place, entry: NonNull::from(entry), door, seat: Some(seat) }, private);
+    let door = space.table().door(entry.index());
+    end(Counted { space, pages: place, entry: NonNull::from(entry), door, seat: Some(seat) }, private);
 }
 
-/// Puts a reference of each folio at `places`, which lie one behind the other in one device, and ends those whose last it
+/// Gives back the pages of an ended folio whose driver has been told by other means.
+pub(crate) fn give_back(space: &Space, place: Place) {
+    drop(counted(space, place));
+}
+
+/// Puts a reference of each folio at `places`, which lie in one device by ascending offset, and ends those whose last it
 /// was. Pages that lie together go back together.
 ///
 /// When a callback panics, the others run all the same, and the first panic goes on in the end.
@@ -40,29 +42,34 @@ pub(crate) fn end_span(space: &Space, places: impl Iterator<Item = Place> + Clon
         space.blocks().prefetch(place.head.get());
     }
     let mut places = places.peekable();
-    let Some((entry, door)) = places.peek().and_then(|place| space.devices().entry_at(space.sections(), place.head))
+    let Some((entry, door)) = places.peek().and_then(|place| space.table().entry_at(space.sections(), place.head))
     else {
         unreachable!("a range without pages or device")
     };
     let mut panicked = None;
-    let mut ended = CountedRun { space, pages: 0..0, entry, door };
+    let mut ended = Counted { space, pages: 0..0, entry, door, seat: None };
     for place in places {
         let Some(record) = space.sections().at(place) else { unreachable!("{place:?} has no metadata") };
         let head = place.head.get();
         if !record.put().is_last(|| space.waits().wake(place.head)) {
             continue;
         }
-        if ended.pages.end != head {
-            drop(mem::replace(&mut ended, CountedRun { space, pages: head..head, entry, door }));
-        }
-        ended.pages.end = head + place.order.nr_pages();
-        let freed = FreedFolio { offset: place.head, order: place.order, private: record.private() };
-        // SAFETY: `ended` is counted in until it is dropped; see `CountedPages::entry`.
-        if let Some(ops) = unsafe { entry.as_ref() }.ops() {
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| ops.folio_free(freed))) {
-                panicked.get_or_insert(panic);
+        // SAFETY: The folio's pages are counted in until we, or whoever takes them from the queue, count them out; see
+        // `Counted::entry`.
+        let listeners = unsafe { entry.as_ref() }.listeners();
+        if listeners.are_there() {
+            // SAFETY: As above.
+            let tell = || unsafe { listeners.folio_ended(space, place, record.private()) };
+            match catch_unwind(AssertUnwindSafe(tell)) {
+                Ok(Whose::Queues) => continue,
+                Ok(Whose::Callers) => {}
+                Err(panic) => _ = panicked.get_or_insert(panic),
             }
         }
+        if ended.pages.end != head {
+            drop(mem::replace(&mut ended, Counted { space, pages: head..head, entry, door, seat: None }));
+        }
+        ended.pages.end = head + place.order.nr_pages();
     }
     drop(ended);
     if let Some(panic) = panicked {
@@ -70,70 +77,108 @@ pub(crate) fn end_span(space: &Space, places: impl Iterator<Item = Place> + Clon
     }
 }
 
-/// Pages of ended folios, one behind the other, that are still counted in their device.
-struct CountedRun<'a> {
-    space: &'a Space,
-    pages: Range<u64>,
-    entry: NonNull<Entry>,
-    door: &'a Door,
-}
-
-impl Drop for CountedRun<'_> {
-    fn drop(&mut self) {
-        let nr_pages = self.pages.end - self.pages.start;
-        if nr_pages == 0 {
-            return;
-        }
-        // SAFETY: As in `CountedPages::entry`.
-        let entry = unsafe { self.entry.as_ref() };
-        let seat = entry.seats().of_this_thread();
-        entry.map().release_span(entry.claimer(self.space, seat), self.pages.clone());
-        self.door.exit(self.space.bell(), seat, nr_pages);
-    }
-}
-
 #[inline]
-fn end(pages: CountedPages<'_>, private: u64) {
-    if pages.entry().ops().is_some() {
+fn end(pages: Counted<'_, Place>, private: u64) {
+    if pages.entry().listeners().are_there() {
         tell(pages, private);
     }
     // Otherwise `pages` gives the run back here.
 }
 
 #[inline(never)]
-fn tell(pages: CountedPages<'_>, private: u64) {
-    if let Some(ops) = pages.entry().ops() {
-        ops.folio_free(FreedFolio { offset: pages.place.head, order: pages.place.order, private });
+fn tell(pages: Counted<'_, Place>, private: u64) {
+    // SAFETY: `pages` is counted in until it is dropped, or whoever takes it from the queue counts it out.
+    match unsafe { pages.entry().listeners().folio_ended(pages.space, pages.pages, private) } {
+        Whose::Queues => mem::forget(pages),
+        // Here, or when the callback unwinds, `pages` gives the run back; from then on another owner may have it.
+        Whose::Callers => drop(pages),
     }
-    // Here, or when the callback unwinds, `pages` gives the run back; from then on another owner may have it.
 }
 
-/// Pages that are still counted in their device, which therefore cannot go.
-struct CountedPages<'a> {
+#[inline]
+fn counted(space: &Space, place: Place) -> Counted<'_, Place> {
+    let Some((entry, door)) = space.table().entry_at(space.sections(), place.head) else {
+        unreachable!("the device of {place:?} has gone before it");
+    };
+    Counted { space, pages: place, entry, door, seat: None }
+}
+
+/// Pages of ended folios that are still counted in their device, which therefore cannot go. Dropping it gives them
+/// back, and counts them out.
+struct Counted<'a, P: Pages> {
     space: &'a Space,
-    place: Place,
+    pages: P,
     entry: NonNull<Entry>,
     door: &'a Door,
+    /// Whose stash they may go to: this thread's, if it is nobody's.
     seat: Option<&'a Seat>,
 }
 
-impl CountedPages<'_> {
+/// Pages that go back to the free map in one piece.
+trait Pages {
+    fn are_none(&self) -> bool;
+
+    fn nr_pages(&self) -> u64;
+
+    /// As [`FreeMap::release`](crate::free_map::FreeMap::release).
+    fn give_back(&self, space: &Space, entry: &Entry, seat: &Seat) -> u64;
+}
+
+/// One folio's.
+impl Pages for Place {
+    #[inline(always)]
+    fn are_none(&self) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn nr_pages(&self) -> u64 {
+        self.order.nr_pages()
+    }
+
+    #[inline(always)]
+    fn give_back(&self, space: &Space, entry: &Entry, seat: &Seat) -> u64 {
+        entry.map().give_back(space.blocks(), seat, self.head.get(), self.order)
+    }
+}
+
+/// Those of folios that lie one behind the other; perhaps none.
+impl Pages for Range<u64> {
+    fn are_none(&self) -> bool {
+        self.is_empty()
+    }
+
+    fn nr_pages(&self) -> u64 {
+        self.end - self.start
+    }
+
+    fn give_back(&self, space: &Space, entry: &Entry, seat: &Seat) -> u64 {
+        entry.map().release_span(entry.claimer(space, seat), self.clone())
+    }
+}
+
+impl<P: Pages> Counted<'_, P> {
+    /// The device of one page or more.
     #[inline]
     fn entry(&self) -> &Entry {
-        // SAFETY: The folio's pages were counted into the device before the folio began, and only our `drop` counts them
+        // SAFETY: The pages were counted into the device before their folios began, and only our `drop` counts them
         // out. `Entry::retire` lets a device go only when nothing is counted in, so until then the device table's `Arc`
         // keeps the entry.
         unsafe { self.entry.as_ref() }
     }
 }
 
-impl Drop for CountedPages<'_> {
+impl<P: Pages> Drop for Counted<'_, P> {
     #[inline(always)]
     fn drop(&mut self) {
+        if self.pages.are_none() {
+            return;
+        }
         let entry = self.entry();
         let seat = self.seat.unwrap_or_else(|| entry.seats().of_this_thread());
-        entry.map().give_back(self.space.blocks(), seat, self.place.head.get(), self.place.order);
+        let vacancies = self.pages.give_back(self.space, entry, seat);
         // The last to leave may find the device gone behind itself: nothing of it is touched after the count.
-        self.door.exit(self.space.bell(), seat, self.place.order.nr_pages());
+        self.door.exit(self.space.bell(), seat, self.pages.nr_pages());
+        self.space.note_vacancies(vacancies);
     }
 }

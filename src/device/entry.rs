@@ -3,7 +3,9 @@
 
 use core::time::Duration;
 
-use crate::device::config::{DeviceConfig, DeviceOps, Owner};
+use crate::device::DeviceOps;
+use crate::device::config::{DeviceConfig, Owner};
+use crate::device::listeners::Listeners;
 use crate::folio::{Folio, FolioWord};
 use crate::free_map::{Claimer, FreeMap};
 use crate::geometry::{BLOCK_SHIFT, block_of};
@@ -22,7 +24,7 @@ pub(crate) struct Entry {
     range: OffsetRange,
     owner: Owner,
     name: Box<str>,
-    ops: Option<Box<dyn DeviceOps>>,
+    listeners: Listeners,
     entrance: Door,
     seats: Seats,
     map: FreeMap,
@@ -40,6 +42,10 @@ enum Phase {
     Gone,
 }
 
+/// Proof that a device has retired: none of its pages is counted in, and none will be. There is one for each device.
+#[must_use = "a device that has retired is to be forgotten"]
+pub(crate) struct Retired(());
+
 /// Why a device cannot go.
 pub(crate) enum NotRetired {
     Busy { live_pages: u64 },
@@ -47,7 +53,7 @@ pub(crate) enum NotRetired {
 }
 
 impl Entry {
-    /// A device in `range`, whose last block is prepared in the free map.
+    /// A device in `range`, whose last block is prepared in the free map. It has no callbacks yet.
     pub(crate) fn new(index: u32, range: OffsetRange, config: DeviceConfig, space: &Space) -> Result<Entry, NoMemory> {
         let entry = Entry::with(index, range, config, space.seating(range.nr_pages()), Phase::Alive);
         entry.map.begin(space.blocks())?;
@@ -66,7 +72,7 @@ impl Entry {
             range,
             owner: config.owner,
             name: config.name,
-            ops: config.ops,
+            listeners: Listeners::new(config.is_deferred),
             entrance: Door::open(),
             seats: Seats::new(seating),
             map: FreeMap::new(range),
@@ -93,8 +99,13 @@ impl Entry {
     }
 
     #[inline]
-    pub(crate) fn ops(&self) -> Option<&dyn DeviceOps> {
-        self.ops.as_deref()
+    pub(crate) fn listeners(&self) -> &Listeners {
+        &self.listeners
+    }
+
+    /// Gives the device its callbacks, before it is known to anybody.
+    pub(super) fn set_ops(&mut self, ops: Option<Box<dyn DeviceOps>>) {
+        self.listeners.set_ops(ops);
     }
 
     #[inline]
@@ -109,12 +120,7 @@ impl Entry {
     }
 
     pub(crate) fn live<'a>(&'a self, space: &'a Space) -> Live<'a> {
-        Live {
-            entrance: &self.entrance,
-            exit: space.devices().door(self.index),
-            seats: &self.seats,
-            bell: space.bell(),
-        }
+        Live { entrance: &self.entrance, exit: space.table().door(self.index), seats: &self.seats, bell: space.bell() }
     }
 
     pub(crate) fn claimer<'a>(&'a self, space: &'a Space, seat: &'a Seat) -> Claimer<'a> {
@@ -154,7 +160,7 @@ impl Entry {
     }
 
     /// Ends the device if none of its pages is in use; otherwise changes nothing.
-    pub(crate) fn retire(&self, space: &Space) -> Result<(), NotRetired> {
+    pub(crate) fn retire(&self, space: &Space) -> Result<Retired, NotRetired> {
         let (mut phase, live) = (self.phase.lock(), self.live(space));
         if *phase == Phase::Gone {
             return Err(NotRetired::Gone);
@@ -166,7 +172,7 @@ impl Entry {
                 *phase = Phase::Gone;
                 // Nobody is in, and nobody gets in: what is left in stashes is ours.
                 self.map.drain_all(self.claimer(space, self.seats.shared()));
-                return Ok(());
+                return Ok(Retired(()));
             }
             if *phase == Phase::Alive {
                 live.reopen();

@@ -4,31 +4,45 @@
 
 mod batch;
 mod cache;
+mod callbacks;
 mod config;
+mod deferred;
+mod directory;
 mod ending;
 mod entry;
+mod listeners;
+mod ops;
+mod partial;
+mod pressure;
+mod queue;
 mod range;
 mod splitting;
 mod table;
+mod walk;
 
 use core::fmt;
 use core::time::Duration;
-use std::sync::Arc;
 
 use batch::{Batch, Runs};
 pub use cache::Cache;
-pub use config::{DeviceConfig, DeviceOps, FreedFolio, Owner};
-pub(crate) use ending::{end_folio, end_folio_at, end_span};
+pub use config::{DeviceConfig, Owner};
+pub use deferred::{DeferredFolio, DeferredFrees};
+pub(crate) use ending::{end_folio, end_folio_at, end_span, give_back};
 pub(crate) use entry::Entry;
+pub(crate) use ops::Panic;
+pub use ops::{DeviceOps, FolioSplit, FreedFolio, Pressure, SplitPart};
 pub use range::{RangeHandle, RangeRequest};
+pub(crate) use splitting::{Cut, Division};
 pub(crate) use table::DeviceTable;
+pub use walk::LiveFolios;
 
 use crate::error::{AllocError, DrainError, UnregisterError};
 use crate::folio::Folio;
 use crate::geometry::block_of;
 use crate::live::Live;
 use crate::seat::Seat;
-use crate::space::Space;
+use crate::space::{DeviceReport, Space};
+use crate::sync::Arc;
 use crate::words::{OffsetRange, Order};
 
 /// A handle on a registered device. Linux: `struct dev_pagemap`.
@@ -95,6 +109,24 @@ impl<'s> Device<'s> {
         self.entry.seats().cached_pages()
     }
 
+    /// The device in numbers, as in [`Space::report`], whose promises hold; `None` if it has gone.
+    ///
+    /// Reads what its caches keep, a word a block of 512 pages, and 8 more for blocks with folios below order 9. Takes the
+    /// registration lock for a moment.
+    pub fn report(&self) -> Option<DeviceReport> {
+        DeviceReport::of(self.space, &self.entry)
+    }
+
+    /// How many pages of live folios have been [given up](Folio::give_up). They come free when their folios are divided or freed.
+    pub fn nr_given_up_pages(&self) -> u64 {
+        self.entry.listeners().nr_given_up()
+    }
+
+    /// Where the driver takes freed folios from, if the device was registered as [deferring](DeviceConfig::deferred) them.
+    pub fn deferred_frees(&self) -> Option<DeferredFrees<'s>> {
+        DeferredFrees::of(self)
+    }
+
     /// A cache of one's own, for whoever allocates and frees in a loop.
     pub fn cache(&self) -> Cache<'s> {
         Cache::new(self.clone())
@@ -112,6 +144,7 @@ impl<'s> Device<'s> {
     /// [`AllocError::Exhausted`] only when fewer pages are free than asked for, [`AllocError::Fragmented`] when they are
     /// there but not in one run, [`AllocError::Dying`] after [`Device::kill`], [`AllocError::TooLarge`] when the device
     /// could never serve the order, [`AllocError::NoMemory`] when its metadata has no memory. Nothing has changed then.
+    /// Before the first two, the driver's [`pressure`](DeviceOps::pressure) may make room.
     #[inline]
     pub fn alloc(&self, order: Order) -> Result<Folio<'s>, AllocError> {
         self.alloc_at(self.entry.seats().of_this_thread(), order)
@@ -119,12 +152,22 @@ impl<'s> Device<'s> {
 
     #[inline(always)]
     fn alloc_at(&self, seat: &Seat, order: Order) -> Result<Folio<'s>, AllocError> {
+        self.alloc_once::<true>(seat, order)
+    }
+
+    /// The same, without asking the driver for room.
+    fn alloc_unrelieved(&self, seat: &Seat, order: Order) -> Result<Folio<'s>, AllocError> {
+        self.alloc_once::<false>(seat, order)
+    }
+
+    #[inline(always)]
+    fn alloc_once<const RELIEVED: bool>(&self, seat: &Seat, order: Order) -> Result<Folio<'s>, AllocError> {
         self.check_size(order)?;
         self.admit(seat, order.nr_pages())?;
         let kept = seat.stash().pop(order);
         match kept.or_else(|| if order == Order::HUGE { self.reclaim(seat) } else { None }) {
             Some(page) => Ok(self.entry.begin(self.space, page, order)),
-            None => self.alloc_from_map(seat, order),
+            None => self.alloc_from_map::<RELIEVED>(seat, order),
         }
     }
 
@@ -143,12 +186,15 @@ impl<'s> Device<'s> {
     }
 
     #[inline(never)]
-    fn alloc_from_map(&self, seat: &Seat, order: Order) -> Result<Folio<'s>, AllocError> {
+    fn alloc_from_map<const RELIEVED: bool>(&self, seat: &Seat, order: Order) -> Result<Folio<'s>, AllocError> {
         match self.claim(seat, order) {
             Ok(page) => Ok(self.entry.begin(self.space, page, order)),
             Err(error) => {
                 self.dismiss(seat, order.nr_pages());
-                Err(error)
+                if !RELIEVED {
+                    return Err(error);
+                }
+                self.relieved(Some(order), error, || self.alloc_unrelieved(seat, order))
             }
         }
     }
@@ -181,9 +227,12 @@ impl<'s> Device<'s> {
             return Err(self.dying_or(AllocError::Exhausted { requested, free: self.nr_free_pages() }));
         }
         folios.try_reserve(n).map_err(|_| AllocError::NoMemory)?;
-        self.admit(seat, requested)?;
-        let allocated = Batch::new(self, seat, order).alloc(n, folios);
-        allocated.inspect_err(|_| self.dismiss(seat, requested))
+        let mut attempt = || {
+            self.admit(seat, requested)?;
+            let allocated = Batch::new(self, seat, order).alloc(n, folios);
+            allocated.inspect_err(|_| self.dismiss(seat, requested))
+        };
+        attempt().or_else(|error| self.relieved(Some(order), error, attempt))
     }
 
     /// Refuses every allocation from now on, on every thread: none that begins after this has returned succeeds (one
@@ -209,8 +258,12 @@ impl<'s> Device<'s> {
 
     /// Takes the device out of the space, killing it if it is alive and empty. Its offsets are free for another one.
     ///
-    /// Leaves of its folios stay stale for ever, also when another device gets its offsets. Its callbacks are dropped
-    /// with the last handle on the device.
+    /// Leaves of its folios stay stale for ever, also when another device gets its offsets.
+    ///
+    /// Its callbacks are dropped before this returns, by this thread and with no lock held: with its last page nobody is
+    /// left who could call them, so what they refer to can be taken away then, whatever handles on the device are left. If
+    /// their drop panics the device has gone all the same, and the panic goes on from here. (The callbacks of devices that
+    /// are never unregistered are dropped with the space.)
     ///
     /// # Errors
     ///
@@ -218,8 +271,9 @@ impl<'s> Device<'s> {
     /// put, and [drain](Device::drain) it. [`UnregisterError::Gone`] if another handle did it before.
     pub fn unregister(self) -> Result<(), UnregisterError<'s>> {
         match self.entry.retire(self.space) {
-            Ok(()) => {
-                self.space.forget(&self.entry);
+            Ok(retired) => {
+                // The driver's code, with all of ours behind it.
+                drop(self.space.table().forget(self.space, &self.entry, retired));
                 Ok(())
             }
             Err(entry::NotRetired::Gone) => Err(UnregisterError::Gone),
@@ -317,7 +371,11 @@ impl<'s> Device<'s> {
         // table, and if that is this one, no other has its number.
         core::ptr::eq(self.space, folio.space())
             && self.range().contains(folio.offset())
-            && self.space.devices().is_registered(&self.entry)
+            && self.space.table().is_registered(&self.entry)
+    }
+
+    pub(crate) fn entry(&self) -> &Entry {
+        &self.entry
     }
 
     fn live(&self) -> Live<'_> {

@@ -4,7 +4,9 @@
 use core::fmt;
 use core::ops::Range;
 
-use crate::device::splitting::{NotDivided, divide};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use crate::device::splitting::{Cut, Division};
 use crate::device::{Device, end_span};
 use crate::error::{AllocError, SplitRangeError};
 use crate::folio::{Folio, FolioWord, PageRef};
@@ -124,23 +126,29 @@ impl RangeRequest {
 impl<'s> Device<'s> {
     /// Allocates pages in one run, of any length and where the request wants them.
     ///
-    /// The run is made of naturally aligned folios; see [`RangeHandle`]. Lock-free. A request without conditions is served
-    /// from runs that this thread has seen free; one for a place, a window or a direction looks at every block of the
-    /// device, 8 words each.
+    /// The run is made of naturally aligned folios; see [`RangeHandle`]. Lock-free. A request without conditions is
+    /// served from runs that this thread has seen free; one for a place, a window or a direction looks at every block
+    /// of the device, 8 words each.
     ///
     /// # Errors
     ///
-    /// As [`Device::alloc`], where [`AllocError::Fragmented`] counts the free pages of the whole device, whatever place or
-    /// window was asked for; [`AllocError::BadRange`] and [`AllocError::OutsideWindow`] for requests that no state of the
-    /// device could meet.
+    /// As [`Device::alloc`], where [`AllocError::Fragmented`] counts the free pages of the whole device, whatever place
+    /// or window was asked for; [`AllocError::BadRange`] and [`AllocError::OutsideWindow`] for requests that no state
+    /// of the device could meet.
     pub fn alloc_range(&self, request: RangeRequest) -> Result<RangeHandle<'s>, AllocError> {
         let sections = self.space.sections();
         let place = |(page, order)| Place { head: Offset::from_low_bits(page), order };
         let soon = |pages| folios_of(pages).map(place).for_each(|place| sections.prefetch(place));
         let span = request.in_device(self.range(), &soon).map_err(|error| self.dying_or(error))?;
+        let attempt = || self.alloc_span(&span, request.as_small_order());
+        attempt().or_else(|error| self.relieved(None, error, attempt))
+    }
+
+    /// The same, once: as a folio of order `small` if there is one.
+    fn alloc_span(&self, span: &Span<'_>, small: Option<Order>) -> Result<RangeHandle<'s>, AllocError> {
         let seat = self.entry.seats().of_this_thread();
-        if let Some(order) = request.as_small_order() {
-            match self.alloc_at(seat, order) {
+        if let Some(order) = small {
+            match self.alloc_unrelieved(seat, order) {
                 Ok(folio) => {
                     let start = folio.into_place().head.get();
                     return Ok(RangeHandle::from_owned(self.space, start..start + order.nr_pages()));
@@ -151,7 +159,7 @@ impl<'s> Device<'s> {
             }
         }
         self.admit(seat, span.nr_pages)?;
-        let claimed = self.entry.map().claim_span(self.entry.claimer(self.space, seat), &span);
+        let claimed = self.entry.map().claim_span(self.entry.claimer(self.space, seat), span);
         let claimed = claimed.map_err(|error| AllocError::from_claim(error, span.nr_pages));
         let begun = claimed.and_then(|start| self.begin_span(seat, start..start + span.nr_pages));
         begun.inspect_err(|_| self.dismiss(seat, span.nr_pages))
@@ -181,8 +189,8 @@ impl<'s> Device<'s> {
 ///
 /// The run consists of the largest naturally aligned folios that it has room for, from its first page on: 7 pages at 3
 /// are folios of orders 0, 2 and 1 (at 3, 4 and 8). Each has its own count and its own driver's word, and each page can
-/// be looked up. Dropping the handle puts all of the references: folios of which no other reference is left are freed, and
-/// their pages go back as one run.
+/// be looked up. Dropping the handle puts all of the references: folios of which no other reference is left are freed,
+/// and their pages go back as one run.
 #[must_use = "dropping the handle frees the pages"]
 pub struct RangeHandle<'s> {
     space: &'s Space,
@@ -247,8 +255,9 @@ impl<'s> RangeHandle<'s> {
 
     /// Divides the range before its page number `index`: two handles in place of one.
     ///
-    /// The folio in which that page lies, if it does not begin there, is divided too; see [`RangeHandle`] for which folios
-    /// come of it. They are new ones, with the driver's word of the old: what was looked up before leads nowhere.
+    /// The folio in which that page lies, if it does not begin there, is divided too; see [`RangeHandle`] for which
+    /// folios come of it. They are new ones, with the driver's word of the old: what was looked up before leads
+    /// nowhere. The driver's [`folio_split`](crate::DeviceOps::folio_split) is called for them.
     ///
     /// # Errors
     ///
@@ -257,21 +266,29 @@ impl<'s> RangeHandle<'s> {
         if index == 0 || index >= self.nr_pages {
             return Err(SplitRangeError::OutOfRange { index, range: self });
         }
-        let (start, at, end) = (self.start, self.start + index, self.start + self.nr_pages);
+        let (space, start, at, end) = (self.space, self.start, self.start + index, self.start + self.nr_pages);
         let straddling = self.places().find(|place| at < place.head.get() + place.order.nr_pages());
-        if let Some(place) = straddling.filter(|place| place.head.get() != at) {
+        let mut panicked = None;
+        if let Some(whole) = straddling.filter(|place| place.head.get() != at) {
             let device = self.device();
-            match divide(self.space, &device.entry, place, at) {
-                Ok(()) => {}
-                Err(NotDivided::Busy { refs, maps }) => {
-                    return Err(SplitRangeError::Busy { offset: place.head, extra_refs: refs - 1, maps, range: self });
-                }
-                Err(NotDivided::NoMemory(_)) => return Err(SplitRangeError::NoMemory { range: self }),
+            let division = Division { space, entry: &device.entry, whole, cut: Cut::Before(at) };
+            if division.prepare().is_err() {
+                return Err(SplitRangeError::NoMemory { range: self });
             }
+            if let Err(busy) = division.freeze() {
+                let (extra_refs, maps) = (busy.extra_refs, busy.maps);
+                return Err(SplitRangeError::Busy { offset: whole.head, extra_refs, maps, range: self });
+            }
+            panicked = division.tell(division.carry_out());
         }
-        let space = self.space;
         core::mem::forget(self);
-        Ok((RangeHandle::from_owned(space, start..at), RangeHandle::from_owned(space, at..end)))
+        let parts = (RangeHandle::from_owned(space, start..at), RangeHandle::from_owned(space, at..end));
+        let Some(panic) = panicked else { return Ok(parts) };
+        // Nobody can have the parts: they end, whatever callbacks do then.
+        for part in [parts.0, parts.1] {
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(part)));
+        }
+        resume_unwind(panic)
     }
 
     fn places(&self) -> impl Iterator<Item = Place> + Clone + use<> {

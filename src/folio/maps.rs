@@ -3,8 +3,8 @@
 //! Edges: [map].
 #![forbid(unsafe_code)]
 
-use super::Folio;
-use crate::error::{MapError, TooManyRefs};
+use super::{Folio, MapError};
+use crate::error::TooManyRefs;
 use crate::words::{Access, SoftLeaf};
 
 impl Folio<'_> {

@@ -7,6 +7,9 @@ mod freeze;
 mod lock;
 mod maps;
 mod page_ref;
+mod partial;
+mod refused;
+mod split;
 mod weak;
 mod word;
 
@@ -16,6 +19,8 @@ use core::mem;
 pub use freeze::FrozenFolio;
 pub use lock::{FolioGuard, LockedFolio};
 pub use page_ref::PageRef;
+pub use refused::{FreezeError, MapError};
+pub use split::Parts;
 pub use weak::WeakFolio;
 pub(crate) use word::FolioWord;
 

@@ -80,13 +80,15 @@ impl<'s> PageRef<'s> {
 
     /// The device that the page belongs to.
     ///
-    /// Takes a reference for a moment, to keep the device from going. For a folio that has been freed meanwhile, a
-    /// handle on a device without name, owner and pages, which refuses every allocation.
+    /// Safe against whatever comes and goes, and without a reference of the folio: as [`Space::device_at`], and a look
+    /// whether the folio still lives. For one that has been freed since it was looked up, a handle on a device without
+    /// name, owner and pages, which refuses every allocation; never another device, whosever the offset may be now.
     pub fn device(self) -> Device<'s> {
-        match self.try_get() {
-            Some(folio) => folio.device(),
-            None => Device::new(self.space, self.space.no_device()),
-        }
+        let device = self.space.device_at(self.folio_offset());
+        // A folio that lives now did so when the device was found, and then the device was its own. A device that was found
+        // later has come after the folio's end, and brings the end with it ([devices]).
+        let lives = self.record().state().is_life(self.word.generation());
+        device.filter(|_| lives).unwrap_or_else(|| Device::new(self.space, self.space.no_device()))
     }
 
     /// A handle on the folio, unless it has been freed since it was looked up (or is frozen at this moment, or has

@@ -211,6 +211,24 @@ impl FreeBits {
         }
     }
 
+    /// Takes all pages of a block that belongs to the caller as a whole, unless there is a small claim that came too late for
+    /// it: then none.
+    pub(crate) fn try_take_all(&self) -> bool {
+        // AcqRel [populate]: a claim that comes later finds no free bit here, or finds zeroes where this was.
+        let is_taken = |word: &&AtomicU64| word.compare_exchange(0, FULL_WORD, AcqRel, Relaxed).is_ok();
+        let nr = self.words.iter().take_while(is_taken).count();
+        if nr < WORDS_PER_BLOCK {
+            // Nobody else can have changed them.
+            self.words[..nr].iter().for_each(|word| word.store(0, Release));
+        }
+        nr == WORDS_PER_BLOCK
+    }
+
+    /// Gives back what [`FreeBits::try_take_all`] took.
+    pub(crate) fn clear_all(&self) {
+        self.words.iter().for_each(|word| word.store(0, Release));
+    }
+
     /// Whether all pages are taken, as far as a glance shows.
     pub(crate) fn seem_full(&self) -> bool {
         self.words.iter().all(|word| word.load(Relaxed) == FULL_WORD)

@@ -16,6 +16,7 @@ use crate::words::Order;
 /// | 22     | sealed   | somebody looks whether all pages of the small folios here are free           |
 /// | 23     | partial  | the device ends in the block: it never serves order 9 or more                |
 /// | 24     | reserved | a thread takes its small folios from here; a hint to the others              |
+/// | 25     | present  | the word has memory; only then can it be changed                              |
 /// | 32..64 | seals    | how often the block was sealed, so that no seal is taken for an earlier one   |
 ///
 /// What it says decides by the class:
@@ -26,7 +27,10 @@ use crate::words::Order;
 /// | order 9 and more | one folio's if `taken`, else nobody's                                          |
 /// | below, or mixed  | the free bits say so                                                            |
 ///
-/// All zero is a block that was never used.
+/// All zero is a block whose word has no memory: nobody uses it. Nothing exchanges such a word, which may have been given
+/// back to the system after it was read: a claim gives the word memory first, and then finds it present. What was known of
+/// the block is gone; but seals go on from where no block near it had come before, so that no late sealer takes another's
+/// seal for its own.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BlockUse(u64);
 
@@ -36,7 +40,9 @@ const TAKEN: u64 = 1 << 21;
 const SEALED: u64 = 1 << 22;
 const PARTIAL: u64 = 1 << 23;
 const RESERVED: u64 = 1 << 24;
-const ONE_SEAL: u64 = 1 << 32;
+const PRESENT: u64 = 1 << 25;
+const SEALS_SHIFT: u32 = 32;
+const ONE_SEAL: u64 = 1 << SEALS_SHIFT;
 
 const _: () = assert!(CHANGES_SHIFT + CHANGES_BITS <= 21);
 
@@ -54,6 +60,22 @@ impl BlockUse {
 
     pub(crate) const fn bits(self) -> u64 {
         self.0
+    }
+
+    /// A block that nobody uses, whose seals go on behind what [`BlockUse::keep`] said of those before.
+    pub(crate) const fn begin(kept: u32) -> BlockUse {
+        BlockUse(PRESENT | (kept as u64) << (SEALS_SHIFT + 1))
+    }
+
+    /// What a later word must begin with to have more seals than this one.
+    pub(crate) const fn keep(self) -> u32 {
+        // In steps of two, so that it needs one bit less than the seals have.
+        (self.0 >> (SEALS_SHIFT + 1)) as u32 + 1
+    }
+
+    /// Whether the word has memory, and can be changed.
+    pub(crate) const fn is_present(self) -> bool {
+        self.0 & PRESENT != 0
     }
 
     pub(crate) const fn class(self) -> Class {
@@ -162,9 +184,9 @@ impl BlockUse {
         BlockUse(self.0 & !TAKEN)
     }
 
-    /// The large folio has become small ones, which have all of its pages.
-    pub(crate) fn divided(self) -> BlockUse {
-        BlockUse(self.given_back().with_class(Class::Mixed).0)
+    /// The large folio has become small ones, which have all of its pages: of one order, or mixed ones.
+    pub(crate) fn divided(self, class: Class) -> BlockUse {
+        BlockUse(self.given_back().with_class(class).0)
     }
 
     pub(crate) const fn reserved(self, is_reserved: bool) -> BlockUse {
@@ -190,7 +212,8 @@ impl fmt::Debug for BlockUse {
             .field("sealed", &(self.0 & SEALED != 0))
             .field("partial", &self.is_partial())
             .field("reserved", &self.is_reserved())
-            .field("seals", &(self.0 >> 32))
+            .field("present", &self.is_present())
+            .field("seals", &(self.0 >> SEALS_SHIFT))
             .finish()
     }
 }
@@ -199,7 +222,7 @@ impl fmt::Debug for BlockUse {
 mod tests {
     use super::*;
 
-    const NEW: BlockUse = BlockUse::from_bits(0);
+    const NEW: BlockUse = BlockUse::begin(0);
 
     fn order(order: u8) -> Order {
         Order::new(order).unwrap()
@@ -238,6 +261,18 @@ mod tests {
         assert!(sealed.unsealed().serves(order(0)));
         let emptied = sealed.emptied_for(order(1));
         assert!(emptied.serves(order(1)) && !emptied.is_reserved());
+    }
+
+    #[test]
+    fn a_word_that_begins_again_has_seals_that_no_earlier_one_had() {
+        let mut sealed = NEW.serving(order(0), Mixing::Refused).unwrap();
+        for _ in 0..9 {
+            sealed = sealed.sealed().unsealed();
+            let again = BlockUse::begin(sealed.keep());
+            assert!(again.is_present() && again.is_whole_and_free() && again.class() == Class::Unused);
+            assert!(again.serving(order(0), Mixing::Refused).unwrap().bits() >> 32 > sealed.bits() >> 32);
+        }
+        assert!(!BlockUse::from_bits(0).is_present() && BlockUse::from_bits(0).is_whole_and_free());
     }
 
     #[test]

@@ -137,7 +137,7 @@ impl FreeMap {
     ///
     /// Whatever was in a stash when the search announced itself is seen here. What its owner takes out is no longer
     /// free; what another search steals, that search is unsure of.
-    pub(super) fn drain_some(&self, claimer: Claimer<'_>) -> u64 {
+    pub(crate) fn drain_some(&self, claimer: Claimer<'_>) -> u64 {
         let mut oldest: [Option<(&Seat, Order, Oldest)>; STEALS_AT_ONCE] = [None; STEALS_AT_ONCE];
         loop {
             let runs = claimer
@@ -164,9 +164,14 @@ impl FreeMap {
         }
     }
 
-    /// Gives all that is kept in stashes to the map. For whoever ends the device.
+    /// Gives all that is kept in stashes to the map. For whoever ends the device: its owners have left and do not come back
+    /// ([drain]), so each stash is emptied as they would, without a barrier for each run.
     pub(crate) fn drain_all(&self, claimer: Claimer<'_>) {
-        while self.drain_some(claimer) > 0 {}
+        for (seat, order) in claimer.seats.iter().flat_map(|seat| orders().map(move |order| (seat, order))) {
+            while let Some(page) = seat.stash().pop(order) {
+                self.release(claimer.blocks, claimer.seat, page, order);
+            }
+        }
     }
 }
 

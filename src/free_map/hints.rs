@@ -92,4 +92,9 @@ impl Hints {
         let room = self.room.iter().map(Index::bytes);
         room.fold(self.free.bytes(), |sum, bytes| (sum.0 + bytes.0, sum.1 + bytes.1))
     }
+    /// Bytes of the populated ones that lie in memory; `None` where the system does not say.
+    pub(super) fn resident_bytes(&self) -> Option<u64> {
+        let room: Option<u64> = self.room.iter().map(Index::resident_bytes).sum();
+        Some(room? + self.free.resident_bytes()?)
+    }
 }

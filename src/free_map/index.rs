@@ -41,6 +41,12 @@ impl<const BORN: bool> Index<BORN> {
         Ok(())
     }
 
+    /// Whether `block` was populated and is a member.
+    #[inline]
+    pub(crate) fn has(&self, block: u64) -> bool {
+        self.is(block, true)
+    }
+
     /// Whether `block` was populated and is a member, or is not.
     fn is(&self, block: u64, member: bool) -> bool {
         // Relaxed: a hint, and a line that others read is not written for nothing.
@@ -124,6 +130,11 @@ impl<const BORN: bool> Index<BORN> {
             level -= 1;
         }
         None
+    }
+
+    /// Bytes of the populated ones that lie in memory; `None` where the system does not say.
+    pub(super) fn resident_bytes(&self) -> Option<u64> {
+        self.levels.iter().map(SparseArray::resident_bytes).sum()
     }
 
     /// Bytes of metadata: reserved and populated.

@@ -11,10 +11,12 @@ mod block_use;
 mod blocks;
 mod exact;
 mod hints;
+mod hold;
 mod index;
 mod runs;
 mod search;
 mod span;
+mod vacancy;
 
 use core::ops::Range;
 
@@ -22,7 +24,8 @@ use crossbeam_utils::CachePadded;
 
 pub(crate) use bits::{FreeBits, GivenUp, free_pages, largest_free_order};
 pub(crate) use block_use::{BlockUse, Mixing};
-pub(crate) use blocks::Blocks;
+pub(crate) use blocks::{Blocks, Freed};
+pub(crate) use hold::Hold;
 pub(crate) use span::{Placement, Span, folios_of};
 
 use crate::geometry::{BLOCK_SHIFT, PAGES_PER_BLOCK, PAGES_PER_WORD, WORD_SHIFT, block_of, blocks_for};
@@ -39,6 +42,10 @@ use crate::words::{OffsetRange, Order};
 unsafe impl Zeroed for FreeBits {
     fn absent() -> FreeBits {
         FreeBits::absent()
+    }
+
+    fn vanish(&self) {
+        self.clear_all();
     }
 }
 
@@ -179,25 +186,29 @@ impl FreeMap {
         claimed
     }
 
-    /// Takes a run back whose folio has ended: into the stash of `seat` if there is room, or into the map.
+    /// Takes a run back whose folio has ended: into the stash of `seat` if there is room, or into the map. As
+    /// [`FreeMap::release`].
     #[inline]
-    pub(crate) fn give_back(&self, blocks: &Blocks, seat: &Seat, page: u64, order: Order) {
+    pub(crate) fn give_back(&self, blocks: &Blocks, seat: &Seat, page: u64, order: Order) -> u64 {
         if seat.stash().push(order, page) {
             self.note_released(order.nr_pages());
+            0
         } else {
-            self.release(blocks, seat, page, order);
+            self.release(blocks, seat, page, order)
         }
     }
 
-    /// Gives a run back to the map.
+    /// Gives a run back to the map. If that has emptied a group of blocks, how many groups have, lately.
     #[inline]
-    pub(crate) fn release(&self, blocks: &Blocks, seat: &Seat, page: u64, order: Order) {
-        if blocks.release(page, order) {
+    pub(crate) fn release(&self, blocks: &Blocks, seat: &Seat, page: u64, order: Order) -> u64 {
+        let Freed { made_room, vacancies } = blocks.release(page, order);
+        if made_room {
             if let Some(recent) = seat.recent(order) {
                 recent.note(block_of(page));
             }
         }
         self.note_released(order.nr_pages());
+        vacancies
     }
 
     /// Gives all that the claimer's own stash keeps to the map.

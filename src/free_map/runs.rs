@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn all_ways_to_look_see_the_same_runs() {
         const END: u64 = 6 * PAGES_PER_BLOCK;
-        let (blocks, given_up) = (Blocks::new(6).unwrap(), GivenUp::default());
+        let (blocks, given_up) = (Blocks::new(6, 8).unwrap(), GivenUp::default());
         let mut taken = vec![false; END as usize];
         for (start, nr_pages) in [(0, 3), (60, 8), (130, 1), (500, 12), (1500, 36), (2050, 400), (3071, 1)] {
             assert!(blocks.claim_span_in(block_of(start), start % PAGES_PER_BLOCK, nr_pages, &given_up).unwrap());

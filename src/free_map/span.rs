@@ -128,14 +128,15 @@ impl FreeMap {
         Ok(true)
     }
 
-    /// Gives pages back that were taken as spans, or as folios of any orders.
-    pub(crate) fn release_span(&self, claimer: Claimer<'_>, span: Range<u64>) {
-        claimer.blocks.release_pages(span.clone());
+    /// Gives pages back that were taken as spans, or as folios of any orders. As [`FreeMap::release`].
+    pub(crate) fn release_span(&self, claimer: Claimer<'_>, span: Range<u64>) -> u64 {
+        let vacancies = claimer.blocks.release_pages(span.clone());
         if let Some(hints) = claimer.seat.spans_if_any() {
             let run = self.run_around(claimer, span.clone(), REACH);
             hints.push(span.start, run.end - run.start);
         }
         self.note_released(span.end - span.start);
+        vacancies
     }
 
     /// A run where the seat has seen one, or where a scan of blocks that orders share meets one.

@@ -47,7 +47,7 @@ impl Map<'_> {
 }
 
 fn blocks() -> Blocks {
-    Blocks::new(1 << 12).unwrap()
+    Blocks::new(1 << 12, 8).unwrap()
 }
 
 #[test]

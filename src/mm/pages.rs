@@ -15,7 +15,8 @@
 
 use super::machine::Core;
 use super::named::{How, Named, named};
-use crate::error::{MapError, TooManyRefs};
+use crate::error::TooManyRefs;
+use crate::folio::MapError;
 use crate::folio::{Folio, PageRef};
 use crate::words::{Access, Offset, Pfn, SoftLeaf, Target};
 

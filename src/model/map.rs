@@ -59,7 +59,7 @@ impl Map {
         let range = OffsetRange::new(Offset::from_low_bits(0), nr_pages).expect("a small range");
         let (map, nr_blocks) = (FreeMap::new(range), nr_pages.div_ceil(PAGES_PER_BLOCK));
         crate::sync::prepare_barriers();
-        let blocks = Blocks::new(nr_blocks).expect("a table of chunks");
+        let blocks = Blocks::new(nr_blocks, 1).expect("a table of chunks");
         map.begin(&blocks).expect("memory");
         let sections = SectionMap::new(nr_blocks * PAGES_PER_BLOCK, false).expect("a table of chunks");
         Map { blocks, map, sections, seats: seats(cached_pages) }

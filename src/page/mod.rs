@@ -5,8 +5,10 @@
 //! Edges: [init], [last-put], [map], [lock], [freeze].
 #![forbid(unsafe_code)]
 
+mod link;
 mod state;
 
+pub(crate) use link::Link;
 pub(crate) use state::State;
 
 use crate::geometry::MAX_REFS;
@@ -70,6 +72,18 @@ impl Page {
         // Release [init]: pairs with the Acquire of `state` and `try_get`; whoever sees the new life sees its fields.
         self.state.store(state.bits(), Release);
         state
+    }
+
+    /// Makes a page that was absent free, after a life of `generation`. Only before anybody finds it.
+    pub(crate) fn resume(&self, generation: u64) {
+        // Relaxed [populate]: released with the section.
+        self.state.store(State::free_after(generation).bits(), Relaxed);
+    }
+
+    /// Absent again; only where a model gives memory back.
+    pub(crate) fn vanish(&self) {
+        self.private.store(0, Release);
+        self.state.store(0, Release);
     }
 
     /// Takes a reference of the life of `generation`, unless that is over, the folio is frozen, or there is no room for
@@ -208,7 +222,7 @@ impl Page {
     }
 
     /// Drops a leaf word's reference of the life of `generation`; refused as `unmap` is.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn unmap_and_put(&self, generation: u64) -> Result<Put, State> {
         let transition = |state: State| if state.is_life(generation) { state.unmapped_and_put() } else { None };
         // Release [last-put]: pairs with the Acquire of the last put; what the leaf's holder did ends before that.

@@ -159,6 +159,11 @@ impl State {
         State(self.0 & GENERATION)
     }
 
+    /// absent -> free, as after a life of `generation`.
+    pub(crate) const fn free_after(generation: u64) -> State {
+        State(generation << leaf_bits::GENERATION_SHIFT & GENERATION)
+    }
+
     /// live -> live with one more reference, for whoever has none; `None` for a count of 0, which is free, for a full
     /// one, and for a frozen folio. One comparison.
     #[inline(always)]

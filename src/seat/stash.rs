@@ -180,6 +180,8 @@ impl Stash {
         self.deques.iter().enumerate().flat_map(move |(order, deque)| {
             let (top, bottom) = (deque.top.load(Acquire), deque.bottom.load(Acquire));
             let order = Order::new(order as u8).unwrap_or(Order::ZERO);
+            // A top that is much older than the bottom: there are never more runs than cells.
+            let top = top.max(bottom.saturating_sub(u64::from(deque.nr_cells)));
             (top..bottom).map(move |at| (self.cell(deque, at).load(Relaxed), order))
         })
     }

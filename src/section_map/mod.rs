@@ -8,13 +8,17 @@
 //! Below: `sparse`, `page`. Above: `folio`, `space`. Edges: [publish], [class].
 
 mod block_word;
+mod generations;
 
 pub(crate) use block_word::BlockWord;
+use generations::Generations;
+
+use core::ops::Range;
 
 use crate::class::{Class, ClassChange};
 use crate::geometry::{BLOCK_SHIFT, PAGES_PER_BLOCK, block_of};
 use crate::page::{Page, State};
-use crate::sparse::{Layout, NoMemory, ReserveError, SparseArray, Zeroed};
+use crate::sparse::{Counts, Layout, NoMemory, ReserveError, SparseArray, Zeroed};
 use crate::sync::{
     AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
@@ -30,6 +34,10 @@ const HUGE_SECTION_BYTES: usize = 2 << 20;
 unsafe impl Zeroed for Page {
     fn absent() -> Page {
         Page::absent()
+    }
+
+    fn vanish(&self) {
+        Page::vanish(self);
     }
 }
 
@@ -47,6 +55,9 @@ pub(crate) struct SectionMap {
     pages: SparseArray<Page>,
     blocks: SparseArray<Page>,
     words: SparseArray<AtomicU64>,
+    /// Of pages and of blocks, where they are given back.
+    page_generations: Generations,
+    block_generations: Generations,
 }
 
 impl SectionMap {
@@ -57,6 +68,8 @@ impl SectionMap {
             pages: SparseArray::new(Layout { len: nr_pages, chunk_bytes, huge })?,
             blocks: SparseArray::new(Layout { len: nr_blocks, chunk_bytes: 4096, huge: false })?,
             words: SparseArray::new(Layout { len: nr_blocks, chunk_bytes: 4096, huge: false })?,
+            page_generations: Generations::new(),
+            block_generations: Generations::new(),
         })
     }
 
@@ -139,13 +152,66 @@ impl SectionMap {
         Some(BlockWord::from_bits(word))
     }
 
+    /// The first of `blocks` that has a word, i.e. the first that may have folios.
+    pub(crate) fn next_known_block(&self, blocks: Range<u64>) -> Option<u64> {
+        self.words.next_populated(blocks)
+    }
+
     /// The record for a folio of `order` about to live at `head`, and the words of its blocks, backed by memory.
     pub(crate) fn populate(&self, place: Place) -> Result<&Page, NoMemory> {
         let first = block_of(place.head.get());
         for block in first..first + (place.order.nr_pages() >> BLOCK_SHIFT).max(1) {
             self.words.populate(block)?;
         }
-        if place.order.is_whole_block() { self.blocks.populate(first) } else { self.pages.populate(place.head.get()) }
+        if place.order.is_whole_block() {
+            self.blocks.populate_by(first, |chunk| self.block_generations.restore(chunk))
+        } else {
+            self.pages.populate_by(place.head.get(), |chunk| self.page_generations.restore(chunk))
+        }
+    }
+
+    /// How many blocks have their pages' records populated together; at least 1.
+    pub(crate) fn blocks_per_section(&self) -> u64 {
+        (self.pages.elements_per_chunk() >> BLOCK_SHIFT).max(1)
+    }
+
+    /// Bytes of these records.
+    pub(crate) fn bytes_per_section(&self) -> u64 {
+        self.pages.elements_per_chunk() * size_of::<Page>() as u64
+    }
+
+    /// How many sections are populated.
+    pub(crate) fn populated_sections(&self) -> u64 {
+        self.pages.populated_bytes() / self.bytes_per_section()
+    }
+
+    /// Whether there are records of pages of `blocks`, a section's.
+    pub(crate) fn has_section(&self, blocks: &Range<u64>) -> bool {
+        self.pages.get_populated(blocks.start << BLOCK_SHIFT).is_some()
+    }
+
+    /// Gives the memory of the metadata of `blocks` back to the system, as far as it holds no others', and remembers the
+    /// generations in it. For whoever holds all of `blocks`, so that nothing lives there. Returns the bytes.
+    ///
+    /// Lookups see the free records, or absent ones.
+    pub(crate) fn give_back_sections(&self, blocks: Range<u64>) -> u64 {
+        let pages = blocks.start << BLOCK_SHIFT..blocks.end << BLOCK_SHIFT;
+        let sections = self.pages.chunks_within(pages);
+        sections.map(|first| self.pages.give_back(first, |chunk| self.page_generations.keep(chunk))).sum()
+    }
+
+    /// The same of what there is for each block: the records of large folios, and the readers' words.
+    pub(crate) fn give_back_blocks(&self, blocks: Range<u64>) -> u64 {
+        let words: u64 =
+            self.words.chunks_within(blocks.clone()).map(|first| self.words.give_back(first, |_| Some(0))).sum();
+        let records = self.blocks.chunks_within(blocks);
+        words
+            + records.map(|first| self.blocks.give_back(first, |chunk| self.block_generations.keep(chunk))).sum::<u64>()
+    }
+
+    /// How often a chunk of metadata was populated, and given back.
+    pub(crate) fn counts(&self) -> Counts {
+        self.pages.counts() + self.blocks.counts() + self.words.counts()
     }
 
     /// Whether readers have been told of `change` in `block`, and so its records have memory. For a caller with a claim in the
@@ -181,8 +247,17 @@ impl SectionMap {
     pub(crate) fn bytes(&self) -> (u64, u64) {
         (
             self.pages.reserved_bytes() + self.blocks.reserved_bytes() + self.words.reserved_bytes(),
-            self.pages.populated_bytes() + self.blocks.populated_bytes() + self.words.populated_bytes(),
+            self.pages.populated_bytes()
+                + self.blocks.populated_bytes()
+                + self.words.populated_bytes()
+                + self.page_generations.bytes()
+                + self.block_generations.bytes(),
         )
+    }
+
+    /// Bytes of the populated ones that lie in memory; `None` where the system does not say.
+    pub(crate) fn resident_bytes(&self) -> Option<u64> {
+        Some(self.pages.resident_bytes()? + self.blocks.resident_bytes()? + self.words.resident_bytes()?)
     }
 
     /// Bytes of page records that are populated.

@@ -1,8 +1,6 @@
 //! [`SpaceBuilder`]: size and shape of a space.
 #![forbid(unsafe_code)]
 
-use std::sync::Arc;
-
 use crate::device::{DeviceTable, Entry};
 use crate::error::SpaceError;
 use crate::free_map::Blocks;
@@ -10,7 +8,7 @@ use crate::geometry::{MAX_PAGES_LIMIT, MODEL, PAGES_PER_BLOCK, blocks_for};
 use crate::live::Bell;
 use crate::section_map::SectionMap;
 use crate::space::Space;
-use crate::sync::prepare_barriers;
+use crate::sync::{Arc, prepare_barriers};
 use crate::wait::WaitTable;
 
 /// Which pages of host memory the metadata itself lies in.
@@ -42,6 +40,7 @@ pub struct SpaceBuilder {
     cores: usize,
     cache_percent: u8,
     metadata_pages: MetadataPages,
+    spare_metadata: u64,
 }
 
 impl Default for SpaceBuilder {
@@ -51,6 +50,7 @@ impl Default for SpaceBuilder {
             cores: if MODEL { 1 } else { std::thread::available_parallelism().map_or(1, usize::from) },
             cache_percent: if MODEL { 100 } else { 1 },
             metadata_pages: MetadataPages::default(),
+            spare_metadata: 320 << 10,
         }
     }
 }
@@ -86,6 +86,14 @@ impl SpaceBuilder {
         self
     }
 
+    /// How many bytes of metadata in which nothing lives any more are kept before it is given back to the system by itself: 320
+    /// KiB by default (5 sections of base pages), `u64::MAX` for ever ([`Space::trim`] gives it back when you like).
+    /// At least one section, of which up to twice as many may stay.
+    pub fn spare_metadata(mut self, bytes: u64) -> SpaceBuilder {
+        self.spare_metadata = bytes;
+        self
+    }
+
     /// Makes the space: reserves the address space for all its metadata, and touches none of it.
     ///
     /// # Errors
@@ -101,9 +109,11 @@ impl SpaceBuilder {
         prepare_barriers();
         let nr_blocks = blocks_for(self.max_pages);
         let nr_pages = nr_blocks * PAGES_PER_BLOCK;
+        let sections = SectionMap::new(nr_pages, self.metadata_pages == MetadataPages::Huge)?;
+        let spare = self.spare_metadata / sections.bytes_per_section();
         Ok(Space {
-            sections: SectionMap::new(nr_pages, self.metadata_pages == MetadataPages::Huge)?,
-            blocks: Blocks::new(nr_blocks)?,
+            blocks: Blocks::new(nr_blocks, sections.blocks_per_section())?,
+            sections,
             devices: DeviceTable::new(nr_pages)?,
             nobody: Arc::new(Entry::nobody()),
             max_pages: nr_pages,
@@ -111,6 +121,7 @@ impl SpaceBuilder {
             waits: WaitTable::new(),
             cores: self.cores,
             cache_percent: self.cache_percent,
+            spare_sections: (self.spare_metadata != u64::MAX).then_some(spare.max(1)),
         })
     }
 }

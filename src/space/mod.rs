@@ -5,14 +5,15 @@
 
 mod builder;
 mod report;
+mod trim;
 mod validate;
 
 use core::fmt;
+use core::ops::Range;
 use core::time::Duration;
-use std::sync::Arc;
 
 pub use builder::{MetadataPages, SpaceBuilder};
-pub use report::{DeviceReport, SpaceReport};
+pub use report::{DeviceReport, FreeRuns, OwnerReport, SpaceReport};
 pub use validate::Violation;
 
 use crate::device::{Device, DeviceConfig, DeviceTable, Entry, end_folio};
@@ -23,6 +24,7 @@ use crate::live::Bell;
 use crate::page::{Page, State};
 use crate::seat::Seating;
 use crate::section_map::{Place, SectionMap};
+use crate::sync::Arc;
 use crate::wait::WaitTable;
 use crate::words::{Offset, SoftLeaf};
 
@@ -60,6 +62,8 @@ pub struct Space {
     max_pages: u64,
     cores: usize,
     cache_percent: u8,
+    /// How many empty sections are kept before a round of giving back begins; `None` for any number.
+    spare_sections: Option<u64>,
 }
 
 impl Space {
@@ -95,6 +99,38 @@ impl Space {
         Ok(Device::new(self, self.devices.register(self, config)?))
     }
 
+    /// The device in whose range `offset` lies, whether or not anything is allocated there; `None` for an offset that
+    /// belongs to nobody.
+    ///
+    /// Safe against devices that come and go: the answer was right at one moment of the call, and the handle is as good as
+    /// any other. A device that was killed is found until it is unregistered. Without a lock: two loads, and a reference of
+    /// the device taken under an epoch guard. Linux: `get_dev_pagemap()`.
+    ///
+    /// ```
+    /// use farpage::{DeviceConfig, Space};
+    ///
+    /// let space = Space::new()?;
+    /// let device = space.register(DeviceConfig::new(700).name("vram0"))?;
+    /// let last = device.range().iter().last().unwrap();
+    /// assert_eq!(space.device_at(last), Some(device.clone()));
+    ///
+    /// device.unregister().expect("nothing lives there");
+    /// assert_eq!(space.device_at(last), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn device_at(&self, offset: Offset) -> Option<Device<'_>> {
+        Some(Device::new(self, self.devices.find(offset)?))
+    }
+
+    /// The registered devices, killed ones too, in the order of their offsets.
+    ///
+    /// They are looked up before this returns, without a lock; the cost grows with the most devices that were ever
+    /// registered at once. A device that is registered all the while is among them; one that comes or goes meanwhile may
+    /// be.
+    pub fn devices(&self) -> impl Iterator<Item = Device<'_>> {
+        self.devices.all().into_iter().map(|entry| Device::new(self, entry))
+    }
+
     /// Finds the page that `leaf` names, head or tail, at the cost of an array index or little more.
     ///
     /// Takes no lock, guard or reference and writes nothing: the result is good while the caller keeps the leaf from
@@ -103,7 +139,8 @@ impl Space {
     ///
     /// `None` for a leaf of another kind, for an offset that nothing lives at, and for a stale leaf, whose folio was
     /// freed, whether or not the offset was allocated again: its generation repeats only after 24,576
-    /// allocations at the same place (4,096 for a leaf of a tail or of a folio of order 8 and more).
+    /// allocations at the same place (4,096 for a leaf of a tail or of a folio of order 8 and more). Where metadata was given
+    /// back meanwhile ([`Space::trim`]), after 64 fewer, counting those at the busiest place of the same section.
     #[inline(always)]
     pub fn lookup(&self, leaf: SoftLeaf) -> Option<PageRef<'_>> {
         // One way out for a hit and one for everything else: so the hit is a run of predicted branches, and what the
@@ -220,12 +257,64 @@ impl Space {
         Some(WeakFolio::new(self, FolioWord::new(place, state)))
     }
 
-    /// What is registered, allocated and populated, in numbers.
+    /// Gives all metadata in which nothing lives back to the system, caches emptied; returns how many bytes.
     ///
-    /// Takes the registration lock and reads a word or two a block. Each number was true at some moment of the call;
-    /// they agree with each other when nobody allocates or frees.
+    /// It also happens by itself, a little later: a section (16 MiB of 4 KiB pages, 64 KiB of metadata) that has emptied is
+    /// given back when, twice over, 5 others or a sixteenth of all that are populated have emptied since; so 640 KiB
+    /// of empty sections stays, and what empties and fills in turn is left alone
+    /// ([`SpaceBuilder::spare_metadata`]). And it happens when a device is unregistered.
+    ///
+    /// May be called at any time. Each section is taken from the free map for as long as it is looked through, some
+    /// microseconds: an allocation that finds nothing else waits for it. Lookups do not notice. What allocates in a section
+    /// that was given back populates it again. Leaves that were stale stay stale: the generations of what is given back are
+    /// remembered, mostly in one number a section; see [`Space::lookup`] for how long. Waits for registrations, and they
+    /// for it. Takes time for each populated section, about 10 microseconds (a look at every record, and a system call).
+    ///
+    /// On platforms other than Linux metadata stays until the space goes, and this returns 0.
+    ///
+    /// ```
+    /// use farpage::{DeviceConfig, Order, Space};
+    ///
+    /// let space = Space::new()?;
+    /// let device = space.register(DeviceConfig::new(1 << 20))?;
+    /// let before = space.report().metadata_populated_bytes;
+    /// drop(device.alloc(Order::ZERO)?);
+    /// space.trim();
+    /// assert!(space.report().metadata_populated_bytes <= before + (64 << 10));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn trim(&self) -> u64 {
+        trim::trim(self)
+    }
+
+    /// What is registered, allocated and populated, in numbers, at any time and beside anybody.
+    ///
+    /// They add up whatever others do meanwhile; [`SpaceReport`] says what holds. Holds the registration lock to copy the list
+    /// of devices, and to see of each whether it is still there. For each device, reads what its caches keep, a word a block of
+    /// 512 pages, and 8 more for blocks with folios below order 9; no page records. Then asks the system about the metadata that
+    /// is populated: one call for 16 MiB of it, more where it is scattered. 1 TiB (524,288 blocks) takes milliseconds; nobody
+    /// waits for it.
+    ///
+    /// If a device is unregistered meanwhile, its callbacks may be dropped by this call, after it has counted.
+    ///
+    /// ```
+    /// use farpage::{DeviceConfig, Order, Owner, Space};
+    ///
+    /// let space = Space::builder().max_pages(1 << 20).build()?;
+    /// let vram = space.register(DeviceConfig::new(2000).name("vram0").owner(Owner::new(1)))?;
+    /// let sram = space.register(DeviceConfig::new(500).name("sram0").owner(Owner::new(1)))?;
+    /// let folio = vram.alloc(Order::HUGE)?;
+    ///
+    /// let report = space.report();
+    /// assert_eq!((report.registered_pages, report.live_pages, report.free_pages), (2500, 512, 1988));
+    /// assert_eq!((report.owners[0].nr_devices, report.owners[0].live_pages), (2, 512));
+    /// assert_eq!((report.devices[1].name.as_str(), report.devices[1].longest_free_run), ("sram0", 500));
+    /// println!("{report}");
+    /// # drop(folio);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn report(&self) -> SpaceReport {
-        report::report(self)
+        SpaceReport::of(self)
     }
 
     /// Recounts everything from the bottom and compares it with what the layers above believe.
@@ -253,7 +342,24 @@ impl Space {
     }
 
     /// The folio whose reference `leaf` may own.
+    #[inline]
     fn find_mapped(&self, leaf: SoftLeaf) -> Result<(Place, &Page, State), TakeError> {
+        // As in `lookup`: a direct leaf that names a life needs no other look at it.
+        if leaf.is_direct() {
+            let head = Offset::from_low_bits(leaf.bits());
+            if let Some(page) = self.sections.small(head) {
+                let state = page.state();
+                if state.is_named_by_direct(leaf) {
+                    return Ok((Place { head, order: state.order() }, page, state));
+                }
+            }
+        }
+        self.find_mapped_by_kind(leaf)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn find_mapped_by_kind(&self, leaf: SoftLeaf) -> Result<(Place, &Page, State), TakeError> {
         let Some(word) = leaf.device_word() else {
             return Err(TakeError::WrongKind { kind: leaf.kind() });
         };
@@ -275,7 +381,7 @@ impl Space {
     }
 
     #[inline]
-    pub(crate) fn devices(&self) -> &DeviceTable {
+    pub(crate) fn table(&self) -> &DeviceTable {
         &self.devices
     }
 
@@ -283,6 +389,28 @@ impl Space {
     #[inline]
     pub(crate) fn bell(&self) -> &Bell {
         &self.bell
+    }
+
+    /// A release has emptied a group of blocks, and `nr` have emptied lately; or none, if that is 0.
+    #[inline]
+    pub(crate) fn note_vacancies(&self, nr: u64) {
+        if nr > 0 {
+            self.vacate(nr);
+        }
+    }
+
+    #[cold]
+    fn vacate(&self, nr: u64) {
+        let usual = |spare: u64| spare.max(self.sections.populated_sections() / 16);
+        let is_enough = |spare| self.blocks.vacancies().are_enough(nr, usual(spare));
+        if self.spare_sections.is_some_and(is_enough) {
+            trim::trim_vacancies(self);
+        }
+    }
+
+    /// Gives back what is around blocks that a device had, under the lock of the table of devices.
+    pub(crate) fn trim_around(&self, devices: &[Arc<Entry>], blocks: Range<u64>) {
+        trim::trim_around(self, devices, blocks);
     }
 
     /// Where those sleep who wait for a folio of the space to be unlocked.
@@ -308,16 +436,12 @@ impl Space {
     pub(crate) fn no_device(&self) -> Arc<Entry> {
         Arc::clone(&self.nobody)
     }
-
-    pub(crate) fn forget(&self, entry: &Entry) {
-        self.devices.forget(self, entry);
-    }
 }
 
 /// Why the reference of `leaf` is not to be had, which named the folio of state `named`, from the state that refused it.
 #[cold]
 fn refusal(leaf: SoftLeaf, named: State, now: State) -> TakeError {
-    let offset = Offset::from_low_bits(leaf.bits()).get();
+    let offset = leaf.offset().map_or(0, Offset::get);
     if !now.is_life(named.generation()) {
         TakeError::Stale { offset }
     } else if now.maps() == 0 {

@@ -104,7 +104,7 @@ impl fmt::Display for Violation {
 impl core::error::Error for Violation {}
 
 pub(super) fn validate(space: &Space) -> Result<(), Violation> {
-    space.devices().all().iter().try_for_each(|entry| Recount::of(space, entry)?.device())
+    space.table().all().iter().try_for_each(|entry| Recount::of(space, entry)?.device())
 }
 
 struct Recount<'a> {
@@ -156,7 +156,7 @@ impl<'a> Recount<'a> {
         let (head, offset) = (Offset::from_low_bits(block << BLOCK_SHIFT), block << BLOCK_SHIFT);
         let Class::Uniform(order) = seen.class() else { return Err(Violation::Lost { offset }) };
         let state = self.state(Place { head, order });
-        if !state.is_live() {
+        if !state.is_live() && !state.is_linked() {
             return Err(Violation::Lost { offset });
         }
         if state.order() != order || order.align_down(offset) != offset {
@@ -202,9 +202,11 @@ impl<'a> Recount<'a> {
                 continue;
             }
             let cached = self.cached.remove(&head.get());
-            if cached.is_some() == state.is_live() {
+            // Its folio lives, or its driver has not given it back yet.
+            let is_owned = state.is_live() || state.is_linked();
+            if cached.is_some() == is_owned {
                 let offset = head.get();
-                return Err(if state.is_live() { Violation::BadCached { offset } } else { Violation::Lost { offset } });
+                return Err(if is_owned { Violation::BadCached { offset } } else { Violation::Lost { offset } });
             }
             let order = cached.unwrap_or(state.order());
             if order.is_whole_block() || order.align_down(page) != page {
@@ -228,10 +230,10 @@ impl<'a> Recount<'a> {
         Ok(live)
     }
 
-    /// What holds for every live folio: its counts, and the word of the block at `offset`, which it lies in.
+    /// What holds for every folio that lives, or was not given back yet: its counts, and the word of the block at `offset`, which it lies in.
     fn folio(&self, offset: Offset, state: State) -> Result<(), Violation> {
         let (refs, maps) = (state.count(), state.maps());
-        if refs == 0 || maps > refs {
+        if state.is_live() && (refs == 0 || maps > refs) {
             return Err(Violation::BadCount { offset: offset.get(), refs, maps });
         }
         let word = self.space.sections().block_word(offset);

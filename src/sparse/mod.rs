@@ -2,10 +2,12 @@
 //!
 //! An element that was never populated reads as all zero, which every element type takes to mean *absent*. Elements
 //! are atomics: the array is shared, and it is type-stable, i.e. an element's address never becomes anything else
-//! while the array lives. Two implementations behind one face: `reserved` (Linux: address space reserved once, an
+//! while the array lives. A chunk may be given back, and then reads as zero again; a word of what its owner wants to
+//! remember of it is kept. Two implementations behind one face: `reserved` (Linux: address space reserved once, an
 //! element found by arithmetic) and `heap` (elsewhere, and in models: chunks of ordinary memory that stay).
 //!
-//! Below: `vm`. Above: `section_map`, `free_map`, `device`. Edges: [publish] in `heap`.
+//! Below: `vm`. Above: `section_map`, `free_map`, `device`. Edges: [publish] in `heap`,
+//! [populate].
 
 #[cfg(any(not(target_os = "linux"), farpage_heap, all(loom, feature = "loom")))]
 mod heap;
@@ -15,11 +17,11 @@ mod reserved;
 use core::fmt;
 
 #[cfg(any(not(target_os = "linux"), farpage_heap, all(loom, feature = "loom")))]
-pub(crate) use heap::SparseArray;
+pub(crate) use heap::{GIVES_BACK, SparseArray};
 #[cfg(all(target_os = "linux", not(farpage_heap), not(all(loom, feature = "loom"))))]
-pub(crate) use reserved::SparseArray;
+pub(crate) use reserved::{GIVES_BACK, SparseArray};
 
-use crate::sync::{AtomicPtr, AtomicU32, AtomicU64};
+use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering::Release};
 
 /// An element of a [`SparseArray`].
 ///
@@ -32,6 +34,12 @@ pub(crate) unsafe trait Zeroed: Sync {
     /// The value that all-zero bytes are. Reserved memory is born with it; only `heap` writes it.
     #[allow(dead_code, reason = "not called where memory is reserved")]
     fn absent() -> Self;
+
+    /// Makes the element absent again, as memory that the system has taken back is; only where a model does that.
+    #[allow(dead_code, reason = "not called where memory is reserved")]
+    fn vanish(&self) {
+        unreachable!("an element that is never given back");
+    }
 }
 
 // SAFETY: A zero integer, without drop glue.
@@ -45,6 +53,11 @@ unsafe impl Zeroed for AtomicU32 {
 unsafe impl Zeroed for AtomicU64 {
     fn absent() -> AtomicU64 {
         AtomicU64::new(0)
+    }
+
+    fn vanish(&self) {
+        // Release: whoever sees the zero sees that the chunk is no longer populated, as after the system's own work.
+        self.store(0, Release);
     }
 }
 
@@ -65,6 +78,40 @@ pub(crate) struct Layout {
     /// Whether the array itself should lie in huge pages.
     #[allow(dead_code, reason = "heap memory has no pages to choose")]
     pub(crate) huge: bool,
+}
+
+/// In the word of a chunk: whether it is populated.
+const POPULATED: u32 = 1 << 31;
+/// In the word of a chunk: what its owner keeps of it while it is not.
+pub(crate) const KEPT: u32 = POPULATED - 1;
+
+/// The elements that are populated together.
+pub(crate) struct Chunk<'a, T> {
+    /// The index of the first.
+    pub(crate) first: u64,
+    pub(crate) elements: &'a [T],
+    /// What was kept when it was given back last; 0 if it never was.
+    pub(crate) kept: u32,
+}
+
+/// How often chunks were populated, how often of these again, and given back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) populates: u64,
+    pub(crate) again: u64,
+    pub(crate) give_backs: u64,
+}
+
+impl core::ops::Add for Counts {
+    type Output = Counts;
+
+    fn add(self, other: Counts) -> Counts {
+        Counts {
+            populates: self.populates + other.populates,
+            again: self.again + other.again,
+            give_backs: self.give_backs + other.give_backs,
+        }
+    }
 }
 
 /// No memory for a chunk of metadata.
@@ -139,12 +186,55 @@ mod tests {
     }
 
     #[test]
+    fn the_next_populated_element_is_found_over_whole_chunks() {
+        let array = array(10_000, 4096);
+        assert_eq!(array.next_populated(0..u64::MAX), None);
+        array.populate(1000).expect("a page");
+        array.populate(9_999).expect("a page");
+        for (from, next) in [(0, 512), (512, 512), (700, 700), (1023, 1023), (1024, 9728), (9_999, 9_999)] {
+            assert_eq!(array.next_populated(from..u64::MAX), Some(next), "from {from}");
+            assert_eq!(array.next_populated(from..next + 1), Some(next), "from {from}");
+            assert_eq!(array.next_populated(from..next), None, "from {from}");
+        }
+        assert_eq!(array.next_populated(10_000..20_000), None);
+    }
+
+    #[test]
     fn an_index_beyond_the_array_is_none() {
         let array = array(100, 4096);
         assert!(array.get(100).is_none() && array.get(u64::MAX).is_none());
         assert!(array.get_populated(100).is_none());
         array.populate(99).expect("a page").store(1, Relaxed);
         assert!(array.populate(100).is_err());
+    }
+
+    #[test]
+    fn a_chunk_that_was_given_back_is_zero_and_begins_again_with_what_was_kept() {
+        let array = array(3000, 4096);
+        let per_chunk = array.elements_per_chunk();
+        for index in [0, per_chunk] {
+            array.populate(index).expect("a page").store(9, Relaxed);
+        }
+        assert_eq!(array.give_back(per_chunk * 2, |_| Some(1)), 0, "was never populated");
+        assert_eq!(array.give_back(3, |_| None), 0, "its owner keeps it");
+        assert_eq!(array.get(0).expect("populated").load(Relaxed), 9);
+        if GIVES_BACK {
+            let bytes = array.give_back(3, |chunk| {
+                assert_eq!((chunk.first, chunk.elements.len() as u64, chunk.kept), (0, per_chunk, 0));
+                Some(chunk.elements[0].load(Relaxed) as u32)
+            });
+            assert_eq!(bytes, per_chunk * 8);
+            assert!(array.get_populated(1).is_none() && array.get(0).is_none_or(|word| word.load(Relaxed) == 0));
+            assert_eq!(array.get(per_chunk).expect("its neighbour").load(Relaxed), 9);
+            assert_eq!(array.give_back(3, |_| Some(0)), 0, "already");
+            let again = array.populate_by(5, |chunk| {
+                assert_eq!((chunk.first, chunk.kept), (0, 9));
+                chunk.elements.iter().for_each(|word| word.store(chunk.kept.into(), Relaxed));
+            });
+            assert_eq!(again.expect("a page").load(Relaxed), 9);
+            assert_eq!(array.counts(), Counts { populates: 3, again: 1, give_backs: 1 });
+        }
+        assert_eq!(array.populated_bytes(), 2 * per_chunk * 8);
     }
 
     #[test]

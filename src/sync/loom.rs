@@ -3,7 +3,8 @@
 
 use core::time::Duration;
 
-pub(crate) use loom::sync::MutexGuard;
+pub(crate) use loom::cell::UnsafeCell;
+pub(crate) use loom::sync::{Arc, MutexGuard};
 // Pointers are published once and then only loaded; announcing these loads would only cost schedules.
 pub(crate) use loom::sync::atomic::{AtomicPtr, Ordering};
 
@@ -101,6 +102,10 @@ impl<T> Mutex<T> {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         self.0.lock().expect("no model unwinds with a lock held")
+    }
+
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        self.0.try_lock().ok()
     }
 }
 

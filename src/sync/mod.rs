@@ -19,6 +19,14 @@ use count as imp;
 #[cfg(not(all(loom, feature = "loom")))]
 mod barrier;
 #[cfg(not(all(loom, feature = "loom")))]
+mod cell;
+#[cfg(not(all(loom, feature = "loom")))]
+mod epoch;
+#[cfg(all(loom, feature = "loom"))]
+#[path = "epoch_model.rs"]
+mod epoch;
+#[cfg(not(all(loom, feature = "loom")))]
 mod slots;
 
+pub(crate) use epoch::{Epochs, Guard};
 pub(crate) use imp::*;

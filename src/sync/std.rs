@@ -4,11 +4,12 @@
 use core::time::Duration;
 
 pub(crate) use super::barrier::{heavy_barrier, light_barrier, prepare_barriers};
+pub(crate) use super::cell::UnsafeCell;
 pub(crate) use super::slots::thread_slot;
 
+pub(crate) use std::sync::Arc;
+
 pub(crate) use core::sync::atomic::AtomicI64;
-#[cfg(all(target_os = "linux", not(farpage_heap)))]
-pub(crate) use core::sync::atomic::AtomicU8;
 pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 pub(crate) use crossbeam_utils::Backoff;

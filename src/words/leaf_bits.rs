@@ -53,6 +53,23 @@ pub(crate) const fn next_generation(generation: u64) -> u64 {
     if is_generation(generation + 1) { generation + 1 } else { *GENERATIONS.start() }
 }
 
+const NR_GENERATIONS: u64 = *GENERATIONS.end() - *GENERATIONS.start() + 1;
+
+/// The place of a generation in the cycle; of 0, before the first, that of the last.
+const fn number_of(generation: u64) -> u64 {
+    if is_generation(generation) { generation - *GENERATIONS.start() } else { NR_GENERATIONS - 1 }
+}
+
+/// How many allocations lead from one generation to another; of which either may be 0, before the first.
+pub(crate) const fn generations_between(from: u64, to: u64) -> u64 {
+    if to == 0 { 0 } else { (number_of(to) + NR_GENERATIONS - number_of(from)) % NR_GENERATIONS }
+}
+
+/// The generation after so many more allocations.
+pub(crate) const fn generations_on(from: u64, steps: u64) -> u64 {
+    if steps == 0 { from } else { *GENERATIONS.start() + (number_of(from) + steps) % NR_GENERATIONS }
+}
+
 /// Checks that `fields` do not overlap and leave no bit out.
 #[allow(dead_code, reason = "used in constants, which Rust 1.85 does not count")]
 pub(crate) const fn assert_partition(fields: &[u64]) {

@@ -3,14 +3,14 @@
 //! Nothing of `farpage` is called here; only its plain words are used. What the model says is compared with what the
 //! library does in `oracle`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use farpage::Order;
 
 /// Offsets are given to devices in whole blocks.
 const BLOCK: u64 = 512;
 
-/// One life of a folio: from its allocation to its last put.
+/// One life of a folio: from its allocation to its last put, and on while its driver has not given the pages back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Life {
     /// Unlike that of any other life.
@@ -21,12 +21,16 @@ pub(crate) struct Life {
     pub(crate) refs: u32,
     pub(crate) maps: u32,
     pub(crate) private: u64,
+    /// Its driver has the pages.
+    pub(crate) ended: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Room {
     pub(crate) nr_pages: u64,
     pub(crate) dying: bool,
+    /// Folios that wait for the driver, by first page, if it wants it so.
+    pub(crate) waiting: Option<VecDeque<u64>>,
 }
 
 #[derive(Debug, Default)]
@@ -34,8 +38,10 @@ pub(crate) struct Model {
     pub(crate) max_pages: u64,
     /// Registered devices, by first page.
     pub(crate) devices: BTreeMap<u64, Room>,
-    /// Live folios, by first page.
-    pub(crate) lives: BTreeMap<u64, Life>,
+    /// Folios that live, or whose pages have not gone back, by first page.
+    lives: BTreeMap<u64, Life>,
+    /// Pages of live folios that nobody needs.
+    pub(crate) given_up: BTreeSet<u64>,
     next_serial: u64,
 }
 
@@ -55,11 +61,11 @@ impl Model {
         let below = self.lives.range(..end).next_back().map_or(0, |(start, life)| start + life.order.nr_pages());
         assert!(below <= head, "{head}..{end} was handed out while somebody had it");
         self.next_serial += 1;
-        let life = Life { serial: self.next_serial, device, order, refs: 1, maps: 0, private: 0 };
+        let life = Life { serial: self.next_serial, device, order, refs: 1, maps: 0, private: 0, ended: false };
         self.lives.insert(head, life);
     }
 
-    /// The folio at `head` became several, with new lives and its driver's word.
+    /// The folio at `head` became several, with new lives and its driver's word. What nobody needs of it stays so.
     pub(crate) fn divide(&mut self, head: u64, parts: impl Iterator<Item = (u64, Order)>) {
         let old = self.lives.remove(&head).expect("it lives");
         for (head, order) in parts {
@@ -70,15 +76,48 @@ impl Model {
 
     /// A reference of the folio at `head` was put. The life that this ended, if it did.
     pub(crate) fn put(&mut self, head: u64) -> Option<Life> {
-        let life = self.lives.get_mut(&head).expect("a handle's folio lives");
+        let life = self.life_mut(head);
         life.refs -= 1;
-        if life.refs > 0 { None } else { self.lives.remove(&head) }
+        if life.refs > 0 {
+            return None;
+        }
+        life.ended = true;
+        let life = *life;
+        (head..head + life.order.nr_pages()).for_each(|page| _ = self.given_up.remove(&page));
+        match &mut self.devices.get_mut(&life.device).expect("a folio keeps its device").waiting {
+            Some(waiting) => waiting.push_back(head),
+            None => self.give_back(head),
+        }
+        Some(life)
+    }
+
+    /// The pages of the ended folio at `head` are free.
+    pub(crate) fn give_back(&mut self, head: u64) {
+        assert!(self.lives.remove(&head).is_some_and(|life| life.ended));
+    }
+
+    /// The life of the folio that begins at `head`.
+    pub(crate) fn life(&self, head: u64) -> Option<Life> {
+        self.lives.get(&head).copied().filter(|life| !life.ended)
+    }
+
+    pub(crate) fn life_mut(&mut self, head: u64) -> &mut Life {
+        self.lives.get_mut(&head).filter(|life| !life.ended).expect("a handle's folio lives")
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lives.is_empty()
     }
 
     /// The folio that has `page` as its head or a tail: its head, and its life.
     pub(crate) fn covering(&self, page: u64) -> Option<(u64, Life)> {
         let (&head, &life) = self.lives.range(..=page).next_back()?;
-        (page < head + life.order.nr_pages()).then_some((head, life))
+        (page < head + life.order.nr_pages() && !life.ended).then_some((head, life))
+    }
+
+    /// How many of the pages from `from` on nobody needs.
+    pub(crate) fn given_up_in(&self, from: u64, nr_pages: u64) -> u64 {
+        self.given_up.range(from..from + nr_pages).count() as u64
     }
 
     pub(crate) fn live_pages(&self, device: u64) -> u64 {
@@ -199,6 +238,18 @@ pub(crate) fn folios_of(from: u64, to: u64) -> Vec<(u64, Order)> {
         at += order.nr_pages();
     }
     folios
+}
+
+/// The folios that one of `order` at `head` is split into around `page`, which ends up in one of order `part`: halves,
+/// of which only the one with the page is halved again.
+pub(crate) fn halves_around(head: u64, order: u8, page: u64, part: u8) -> Vec<(u64, Order)> {
+    let nr_pages = 1 << order;
+    if order == part || !(head..head + nr_pages).contains(&page) {
+        return vec![(head, Order::new(order).expect("below the whole's"))];
+    }
+    let mut halves = halves_around(head, order - 1, page, part);
+    halves.extend(halves_around(head + nr_pages / 2, order - 1, page, part));
+    halves
 }
 
 fn orders() -> impl DoubleEndedIterator<Item = Order> {

@@ -11,6 +11,7 @@ pub(crate) enum Op {
     Register {
         nr_pages: u64,
         has_ops: bool,
+        is_deferred: bool,
     },
     Alloc {
         device: u8,
@@ -115,6 +116,34 @@ pub(crate) enum Op {
     DropRange {
         range: u16,
     },
+    /// Also to an order that is not smaller.
+    Split {
+        handle: u16,
+        order: Order,
+    },
+    /// Also around a page that it does not have.
+    SplitAround {
+        handle: u16,
+        index: u16,
+        order: Order,
+    },
+    /// Parts of the folio, in 256ths; also beyond its end, or from behind to before.
+    GiveUp {
+        handle: u16,
+        from: u8,
+        to: u8,
+    },
+    /// Takes freed folios, and gives those back at once that are not kept.
+    TakeDeferred {
+        device: u8,
+        max: u8,
+        keep: bool,
+    },
+    /// Gives taken ones back.
+    FinishDeferred {
+        taken: u8,
+        n: u8,
+    },
     /// Also before its first page, or behind its last.
     SplitRange {
         range: u16,
@@ -166,8 +195,18 @@ impl Op {
         // Missing bytes at the end of a program are zero.
         let mut byte = || bytes.next().unwrap_or(0);
         let op = match kind {
-            0..=3 => Op::Register { nr_pages: device_pages([byte(), byte(), byte()]), has_ops: byte() % 8 != 0 },
-            4..=44 => Op::Alloc { device: byte(), order: order(byte()) },
+            0..=3 => {
+                let (nr_pages, shape) = (device_pages([byte(), byte(), byte()]), byte());
+                Op::Register { nr_pages, has_ops: shape % 8 != 0, is_deferred: [3, 8].contains(&(shape % 16)) }
+            }
+            4..=34 => Op::Alloc { device: byte(), order: order(byte()) },
+            35..=37 => Op::Split { handle: wide([byte(), byte()]), order: part_order(byte()) },
+            38..=39 => {
+                Op::SplitAround { handle: wide([byte(), byte()]), index: wide([byte(), byte()]), order: order(byte()) }
+            }
+            40..=41 => Op::GiveUp { handle: wide([byte(), byte()]), from: byte(), to: byte() },
+            42..=43 => Op::TakeDeferred { device: byte(), max: few(byte()), keep: byte() % 2 == 0 },
+            44 => Op::FinishDeferred { taken: byte(), n: few(byte()) },
             45..=49 => Op::AllocMany { device: byte(), order: order(byte()), n: few(byte()) },
             50..=56 => Op::Clone { handle: wide([byte(), byte()]) },
             57..=95 => Op::Drop { handle: wide([byte(), byte()]) },
@@ -240,6 +279,11 @@ fn order(byte: u8) -> Order {
         230..=255 => byte % 19,
     };
     Order::new(order).unwrap_or(Order::MAX)
+}
+
+/// Mostly smaller than what there is to split.
+fn part_order(byte: u8) -> Order {
+    if byte < 160 { Order::new(byte % 4 * (byte % 3)).unwrap_or(Order::ZERO) } else { order(byte) }
 }
 
 /// Mostly without conditions, or with one that can be met.

@@ -1,15 +1,16 @@
-//! Bursts on callbacks that allocate, free and panic.
+//! Bursts on callbacks that allocate, free, split and panic, and that make room under pressure.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::*};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
-use farpage::{Cache, Device, DeviceConfig, DeviceOps, Folio, FreedFolio, RangeRequest, Space};
+use farpage::{Cache, Device, DeviceConfig, DeviceOps, Folio, FolioSplit, FreedFolio, Pressure, RangeRequest, Space};
 
 use crate::owners::*;
 
-/// A driver whose callback allocates from the same device and frees other folios of it: by its thread, and through a
-/// cache of the driver's own.
+/// A driver whose callback allocates from the same device, splits, and frees other folios of it: by its thread, and
+/// through a cache of the driver's own.
 pub(crate) struct Reentrant {
     owners: Arc<Owners>,
     device: OnceLock<Device<'static>>,
@@ -37,7 +38,11 @@ impl DeviceOps for Reentrant {
             };
             if let Ok(folio) = folio {
                 self.owners.enter(&folio);
-                self.kept().push(folio);
+                match folio.split(order(0)) {
+                    Ok(mut parts) if call % 9 == 0 => self.kept().extend(parts.next()),
+                    Ok(parts) => drop(parts),
+                    Err(error) => self.kept().push(error.into_folio()),
+                }
             }
         }
         let old = if call % 2 == 0 { self.kept().pop() } else { None };
@@ -45,6 +50,14 @@ impl DeviceOps for Reentrant {
         match (&mut cache, old) {
             (Some(cache), Some(old)) if call % 4 == 0 => cache.put(old),
             (_, old) => drop(old),
+        }
+    }
+
+    fn folio_split(&self, split: FolioSplit<'_>) {
+        self.owners.folio_split(split);
+        if split.is_end() && self.calls.load(Relaxed) % 2 == 0 {
+            let old = self.kept().pop();
+            drop(old);
         }
     }
 }
@@ -136,7 +149,7 @@ pub(crate) fn burst_of_panics(nr_threads: usize, seed: u64) {
     on_threads(nr_threads, seed, |_, mut rng| {
         let mut cache = device.cache();
         for _ in 0..1500 {
-            match below(&mut rng, 3) {
+            match below(&mut rng, 4) {
                 0 => {
                     let Ok(folio) = device.alloc(random_order(&mut rng)) else { continue };
                     let ticket = mark(&folio);
@@ -146,6 +159,13 @@ pub(crate) fn burst_of_panics(nr_threads: usize, seed: u64) {
                     let Ok(folio) = cache.alloc(random_order(&mut rng)) else { continue };
                     let ticket = mark(&folio);
                     assert_eq!(panic_of(|| cache.put(folio)), ticket, "at whoever put the last reference");
+                }
+                2 => {
+                    let Ok(folio) = device.alloc(order(1 + below(&mut rng, 10) as u8)) else { continue };
+                    let (ticket, part) = (mark(&folio), order(below(&mut rng, usize::from(folio.order().get())) as u8));
+                    let parts = folio.split(part).expect("nobody else has it");
+                    allocated.fetch_add(parts.len() as u64 - 1, Relaxed);
+                    assert_eq!(panic_of(|| drop(parts)), ticket, "the first of them, and the others ran all the same");
                 }
                 _ => {
                     let Ok(range) = device.alloc_range(RangeRequest::new(1 + below(&mut rng, 700) as u64)) else {
@@ -166,4 +186,66 @@ pub(crate) fn burst_of_panics(nr_threads: usize, seed: u64) {
     device.kill();
     assert_eq!(device.drain(LONG), Ok(()), "a panic does not hold a device up");
     device.unregister().expect("drained");
+}
+
+thread_local! {
+    static PRESSURES: Cell<u64> = const { Cell::new(0) };
+}
+
+/// A driver that keeps folios for later, and lets them go when there is no room.
+#[derive(Default)]
+pub(crate) struct Caching {
+    owners: OnceLock<Arc<Owners>>,
+    kept: Mutex<Vec<Folio<'static>>>,
+}
+
+impl DeviceOps for Caching {
+    fn folio_free(&self, folio: FreedFolio) {
+        self.owners.get().expect("set before the first folio").folio_free(folio);
+    }
+
+    fn pressure(&self, pressure: Pressure) -> bool {
+        assert!(pressure.nr_pages() > 0);
+        PRESSURES.set(PRESSURES.get() + 1);
+        let kept = std::mem::take(&mut *self.kept.lock().expect("nobody panics with it"));
+        !kept.is_empty()
+    }
+}
+
+/// Threads allocate, and leave what they have with a driver that frees it only under pressure.
+pub(crate) fn burst_of_pressure(nr_threads: usize, seed: u64) {
+    const NR_PAGES: u64 = 2 * 512;
+    let space: &'static Space = Box::leak(Box::new(space_of(NR_PAGES).0));
+    let (owners, ops) = (Owners::new(space.max_pages()), Arc::new(Caching::default()));
+    assert!(ops.owners.set(Arc::clone(&owners)).is_ok());
+    let device = space.register(DeviceConfig::new(NR_PAGES).ops(Arc::clone(&ops))).expect("it fits");
+    let (made, refused) = (AtomicU64::new(0), AtomicU64::new(0));
+    on_threads(nr_threads, seed, |number, mut rng| {
+        let mut cache = (number % 2 == 0).then(|| device.cache());
+        for _ in 0..3000 {
+            let (wanted, before) = (random_order(&mut rng).min(order(9)), PRESSURES.get());
+            let folio = match &mut cache {
+                Some(cache) => cache.alloc(wanted),
+                None => device.alloc(wanted),
+            };
+            let asked = PRESSURES.get() - before;
+            match folio {
+                Ok(folio) => {
+                    assert!(asked <= 1);
+                    made.fetch_add(asked, Relaxed);
+                    owners.enter(&folio);
+                    ops.kept.lock().expect("nobody panics with it").push(folio);
+                }
+                Err(_) => {
+                    assert_eq!(asked, 1, "once before it fails");
+                    refused.fetch_add(1, Relaxed);
+                }
+            }
+        }
+    });
+    // What is made room for, another may take first; mostly it is not so.
+    assert!(made.load(Relaxed) > 10, "{made:?} had room made, {refused:?} not");
+    let kept = std::mem::take(&mut *ops.kept.lock().expect("nobody panics with it"));
+    drop(kept);
+    assert_all_came_back(space, device, &owners);
 }

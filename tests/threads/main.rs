@@ -7,12 +7,14 @@
 
 mod caches;
 mod callbacks;
+mod churn;
 mod devices;
 mod folios;
 mod owners;
 mod ranges;
 #[path = "../support/rng.rs"]
 mod rng;
+mod splits;
 
 use std::time::{Duration, Instant};
 
@@ -20,10 +22,17 @@ use caches::{
     burst_of_a_crowd, burst_of_failing_batches, burst_of_mixed_shares, burst_of_one_way_traffic,
     burst_of_outlived_devices, burst_of_travelling_caches,
 };
-use callbacks::{burst_of_panics, burst_of_reentrance};
+use callbacks::{burst_of_panics, burst_of_pressure, burst_of_reentrance};
+use churn::churn;
 use devices::{burst_of_devices, burst_of_early_unregistering, burst_of_late_comers};
 use folios::{burst_of_fair_shares, burst_of_locks, burst_of_owning, burst_of_references, burst_of_sharing};
 use ranges::{burst_of_failing_ranges, burst_of_ranges};
+use splits::{burst_of_contended_splits, burst_of_splits};
+
+fn soak_limit() -> Duration {
+    let seconds = std::env::var("FARPAGE_SOAK_SECONDS").map_or(60, |text| text.parse().expect("a number of seconds"));
+    Duration::from_secs(seconds)
+}
 
 #[test]
 fn each_offset_is_owned_once() {
@@ -71,6 +80,27 @@ fn a_callback_allocates_and_frees() {
 fn a_panic_in_a_callback_loses_no_page() {
     for (seed, nr_threads) in [2, 4].into_iter().enumerate() {
         burst_of_panics(nr_threads, seed as u64);
+    }
+}
+
+#[test]
+fn the_driver_is_asked_before_an_allocation_fails() {
+    for (seed, nr_threads) in [2, 4].into_iter().enumerate() {
+        burst_of_pressure(nr_threads, seed as u64);
+    }
+}
+
+#[test]
+fn parts_are_owned_once_and_come_together_again() {
+    for (seed, nr_threads) in [2, 3, 4, 8].into_iter().enumerate() {
+        burst_of_splits(nr_threads, seed as u64);
+    }
+}
+
+#[test]
+fn a_split_has_the_folio_alone_or_is_refused() {
+    for (seed, nr_threads) in [2, 4, 8].into_iter().enumerate() {
+        burst_of_contended_splits(nr_threads, seed as u64);
     }
 }
 
@@ -150,9 +180,27 @@ fn a_range_that_is_refused_hides_no_page() {
 }
 
 #[test]
+fn devices_come_and_go_under_lookups() {
+    churn(3, 0, Duration::from_secs(8));
+}
+
+#[test]
+#[ignore = "a soak: runs for FARPAGE_SOAK_SECONDS seconds, 60 by default"]
+fn devices_come_and_go_under_lookups_for_long() {
+    // Space by space, so that it recounts in between.
+    let (start, limit) = (Instant::now(), soak_limit());
+    for seed in 1.. {
+        let left = limit.saturating_sub(start.elapsed());
+        if left < Duration::from_secs(1) {
+            break;
+        }
+        churn(1 + seed as usize % 5, seed, left.min(Duration::from_secs(10)));
+    }
+}
+
+#[test]
 #[ignore = "a soak: runs for FARPAGE_SOAK_SECONDS seconds, 60 by default"]
 fn all_of_it_for_long() {
-    let seconds = std::env::var("FARPAGE_SOAK_SECONDS").map_or(60, |text| text.parse().expect("a number of seconds"));
     let bursts = [
         burst_of_owning,
         burst_of_sharing,
@@ -161,6 +209,9 @@ fn all_of_it_for_long() {
         burst_of_fair_shares,
         burst_of_reentrance,
         burst_of_panics,
+        burst_of_pressure,
+        burst_of_splits,
+        burst_of_contended_splits,
         burst_of_devices,
         burst_of_early_unregistering,
         burst_of_late_comers,
@@ -175,7 +226,7 @@ fn all_of_it_for_long() {
     ];
     let start = Instant::now();
     let mut seed = 1000;
-    while start.elapsed() < Duration::from_secs(seconds) {
+    while start.elapsed() < soak_limit() {
         let nr_threads = 2 + seed as usize % 7;
         bursts.iter().for_each(|burst| burst(nr_threads, seed));
         seed += 1;

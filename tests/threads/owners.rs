@@ -5,7 +5,9 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use farpage::{Device, DeviceConfig, DeviceOps, Folio, FreedFolio, Offset, Order, RangeHandle, RangeRequest, Space};
+use farpage::{
+    Device, DeviceConfig, DeviceOps, Folio, FolioSplit, FreedFolio, Offset, Order, RangeHandle, RangeRequest, Space,
+};
 
 use crate::rng::Rng;
 
@@ -84,6 +86,19 @@ impl DeviceOps for Owners {
             assert_eq!(page.swap(0, Relaxed), folio.private(), "{folio:?} was freed, and is not its own");
         }
         self.freed.fetch_add(1, Relaxed);
+    }
+
+    /// A part keeps the ticket of the whole, and ends by itself; the whole is no more.
+    fn folio_split(&self, split: FolioSplit<'_>) {
+        let Some(part) = split.part() else {
+            self.freed.fetch_add(1, Relaxed);
+            return;
+        };
+        self.tickets.fetch_add(1, Relaxed);
+        assert_eq!(part.private(), split.private());
+        for page in self.pages_of(part.offset(), part.order()) {
+            assert_eq!(page.load(Relaxed), part.private(), "{split:?} is not its own");
+        }
     }
 }
 

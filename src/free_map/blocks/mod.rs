@@ -13,6 +13,7 @@
 //! Below: `block_use`, `bits`, `hints`. Edges: [claim], [seal], [verify].
 #![forbid(unsafe_code)]
 
+mod memory;
 mod purpose;
 mod whole;
 
@@ -21,6 +22,7 @@ use core::ops::Range;
 use super::bits::{FreeBits, GivenUp, Released};
 use super::block_use::{BlockUse, Mixing};
 use super::hints::Hints;
+use super::vacancy::Vacancies;
 use crate::class::{Class, ClassChange};
 use crate::geometry::{BLOCK_SHIFT, PAGES_PER_BLOCK, WORDS_PER_BLOCK, block_of};
 use crate::sparse::{Layout, NoMemory, ReserveError, SparseArray};
@@ -36,14 +38,26 @@ pub(crate) struct Blocks {
     uses: SparseArray<AtomicU64>,
     bits: SparseArray<FreeBits>,
     hints: Hints,
+    vacancies: Vacancies,
+}
+
+/// What a release has done.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Freed {
+    /// There is room where perhaps there was none.
+    pub(crate) made_room: bool,
+    /// If it has emptied a group of blocks, how many groups have, lately; otherwise 0.
+    pub(crate) vacancies: u64,
 }
 
 impl Blocks {
-    pub(crate) fn new(nr_blocks: u64) -> Result<Blocks, ReserveError> {
+    /// `blocks_per_group`: how many empty together before anybody is told; a power of two.
+    pub(crate) fn new(nr_blocks: u64, blocks_per_group: u64) -> Result<Blocks, ReserveError> {
         Ok(Blocks {
             uses: SparseArray::new(Layout { len: nr_blocks, chunk_bytes: 4096, huge: false })?,
             bits: SparseArray::new(Layout { len: nr_blocks, chunk_bytes: 4096, huge: false })?,
             hints: Hints::new(nr_blocks)?,
+            vacancies: Vacancies::new(nr_blocks, blocks_per_group)?,
         })
     }
 
@@ -150,6 +164,12 @@ impl Blocks {
             }
         }
         let Some(taken) = take(bits) else { return Ok(None) };
+        // [populate]: the bits may have been given back to the system since they were looked for. Whoever does that has all
+        // of them before, so that we then took ours from zeroes, and find now that they are not populated.
+        if let Err(error) = self.bits.populate(block) {
+            give_back(bits, taken);
+            return Err(error);
+        }
         // A block that nobody has sealed since serves the purpose still; any other does again, or we give up.
         if self.make_serve(block, word, purpose) {
             return Ok(Some(taken));
@@ -159,13 +179,12 @@ impl Blocks {
     }
 
     /// Gives back the run of `order` that starts at `page`. The caller's use of it ends before the next owner's begins.
-    /// Whether that has made room where perhaps there was none.
     #[inline]
-    pub(crate) fn release(&self, page: u64, order: Order) -> bool {
+    pub(crate) fn release(&self, page: u64, order: Order) -> Freed {
         let block = block_of(page);
         if order.is_whole_block() {
-            self.release_blocks(block..block + (order.nr_pages() >> BLOCK_SHIFT));
-            true
+            let vacancies = self.release_blocks(block..block + (order.nr_pages() >> BLOCK_SHIFT));
+            Freed { made_room: true, vacancies }
         } else {
             self.release_span(page, order.nr_pages())
         }
@@ -173,28 +192,37 @@ impl Blocks {
 
     /// Gives back pages of one block that goes by its bits, as [`Blocks::release`].
     #[inline]
-    pub(crate) fn release_span(&self, page: u64, nr_pages: u64) -> bool {
+    pub(crate) fn release_span(&self, page: u64, nr_pages: u64) -> Freed {
         let block = block_of(page);
         let Some(bits) = self.bits.get_populated(block) else {
             unreachable!("page {page:#x} is released and was never claimed");
         };
         let released = bits.release_span(page & (PAGES_PER_BLOCK - 1), nr_pages);
-        if released.was_full || released.is_free {
-            self.note_release(block, bits, released);
-        }
-        released.was_full
+        let told = released.was_full || released.is_free;
+        let vacancies = if told { self.note_release(block, bits, released) } else { 0 };
+        Freed { made_room: released.was_full, vacancies }
     }
 
     /// Tells others of a word that was full, or is free now.
     #[cold]
-    fn note_release(&self, block: u64, bits: &FreeBits, released: Released) {
+    fn note_release(&self, block: u64, bits: &FreeBits, released: Released) -> u64 {
         if released.was_full {
             self.hints.note_room(block, self.use_of(block).class());
         }
+        if !released.is_free || !bits.seem_free() {
+            return 0;
+        }
         // A block from which somebody takes at the moment is not offered to others.
-        if released.is_free && bits.seem_free() && !self.use_of(block).is_reserved() {
+        if !self.use_of(block).is_reserved() {
             self.hints.note_free(block);
         }
+        self.note_vacancy(block)
+    }
+
+    /// `block` has emptied, and perhaps its group has.
+    #[inline]
+    pub(super) fn note_vacancy(&self, block: u64) -> u64 {
+        self.vacancies.note(block, |mut group| group.all(|block| self.seems_free(block)))
     }
 
     /// Starts to load the words of the block that `page` lies in.
@@ -204,19 +232,20 @@ impl Blocks {
         self.bits.prefetch(block_of(page));
     }
 
-    /// Gives back pages of any blocks, whole ones by their use words.
-    pub(crate) fn release_pages(&self, pages: Range<u64>) {
-        let mut at = pages.start;
+    /// Gives back pages of any blocks, whole ones by their use words. As [`Blocks::release`], without the room.
+    pub(crate) fn release_pages(&self, pages: Range<u64>) -> u64 {
+        let (mut at, mut vacancies) = (pages.start, 0);
         while at < pages.end {
             let block = block_of(at);
             let end = pages.end.min((block + 1) << BLOCK_SHIFT);
-            if self.use_of(block).is_taken() {
-                self.release_blocks(block..block + 1);
+            vacancies = vacancies.max(if self.use_of(block).is_taken() {
+                self.release_blocks(block..block + 1)
             } else {
-                self.release_span(at, end - at);
-            }
+                self.release_span(at, end - at).vacancies
+            });
             at = end;
         }
+        vacancies
     }
 
     /// Tells others that nobody takes from `block` any more, since it has no run of `order` left.
@@ -259,23 +288,16 @@ impl Blocks {
 
     /// Bytes of metadata: reserved and populated.
     pub(crate) fn bytes(&self) -> (u64, u64) {
-        let hints = self.hints.bytes();
+        let (hints, vacancies) = (self.hints.bytes(), self.vacancies.bytes());
         (
-            self.uses.reserved_bytes() + self.bits.reserved_bytes() + hints.0,
-            self.uses.populated_bytes() + self.bits.populated_bytes() + hints.1,
+            self.uses.reserved_bytes() + self.bits.reserved_bytes() + hints.0 + vacancies.0,
+            self.uses.populated_bytes() + self.bits.populated_bytes() + hints.1 + vacancies.1,
         )
     }
 
-    /// The use word of `block`, with all that hints on it need in memory.
-    #[inline]
-    fn populate(&self, block: u64) -> Result<&AtomicU64, NoMemory> {
-        match self.uses.get_populated(block) {
-            Some(word) => Ok(word),
-            None => {
-                // The use words last: once they are there, all is.
-                self.hints.populate(block)?;
-                self.uses.populate(block)
-            }
-        }
+    /// Bytes of the populated ones that lie in memory; `None` where the system does not say.
+    pub(crate) fn resident_bytes(&self) -> Option<u64> {
+        let hints = self.hints.resident_bytes()? + self.vacancies.resident_bytes()?;
+        Some(self.uses.resident_bytes()? + self.bits.resident_bytes()? + hints)
     }
 }

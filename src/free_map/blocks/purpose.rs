@@ -49,7 +49,8 @@ impl Blocks {
         // Relaxed [seal]: what must be seen here came to us with the bits.
         let mut seen = BlockUse::from_bits(word.load(Relaxed));
         while !purpose.is_served(seen) {
-            let Some(next) = purpose.apply(seen) else { return false };
+            // A word without memory belongs to nobody; see [populate] in `claim_small`.
+            let Some(next) = purpose.apply(seen).filter(|_| seen.is_present()) else { return false };
             // Acquire [claim]: what the last owner of the whole block did is behind us.
             // Release [verify]: a search that sees the block go by its bits sees that we are not sure of them yet.
             match word.compare_exchange_weak(seen.bits(), next.bits(), AcqRel, Relaxed) {
@@ -78,7 +79,7 @@ impl Blocks {
         let (word, _) = (self.populate(block)?, self.bits.populate(block)?);
         self.hints.populate_class(block, Class::Uniform(order))?;
         let seen = BlockUse::from_bits(word.load(Relaxed));
-        if seen.is_reserved() {
+        if seen.is_reserved() || !seen.is_present() {
             return Ok(false);
         }
         let adopted = match seen.serving(order, Mixing::Refused).filter(|next| next.class() == Class::Uniform(order)) {

@@ -47,7 +47,8 @@ impl Blocks {
     pub(crate) fn reclaim_whole(&self, block: u64, order: Order) -> bool {
         let Some(word) = self.uses.get_populated(block) else { return false };
         let seen = BlockUse::from_bits(word.load(Relaxed));
-        seen.is_whole_and_free()
+        seen.is_present()
+            && seen.is_whole_and_free()
             && seen.class() == Class::Uniform(order)
             // AcqRel [claim], [verify]: as in `make_serve`.
             && word.compare_exchange(seen.bits(), seen.taken_for(order).bits(), AcqRel, Relaxed).is_ok()
@@ -56,7 +57,7 @@ impl Blocks {
     fn claim_one_whole(&self, block: u64, word: &AtomicU64, order: Order) -> bool {
         let mut seen = BlockUse::from_bits(word.load(Relaxed));
         loop {
-            if seen.is_taken() || seen.is_partial() {
+            if seen.is_taken() || seen.is_partial() || !seen.is_present() {
                 return false;
             }
             if seen.goes_by_bits() {
@@ -70,7 +71,10 @@ impl Blocks {
         }
     }
 
-    pub(super) fn release_blocks(&self, blocks: Range<u64>) {
+    /// Gives back blocks of large folios. As [`Blocks::release`], without the room.
+    #[inline]
+    pub(super) fn release_blocks(&self, blocks: Range<u64>) -> u64 {
+        let mut vacancies = 0;
         for block in blocks {
             let Some(word) = self.uses.get_populated(block) else {
                 unreachable!("block {block} is released and was never claimed");
@@ -81,21 +85,21 @@ impl Blocks {
             // Release [claim]: our use of the block ends before the next owner's begins.
             word.store(seen.given_back().bits(), Release);
             self.hints.note_free(block);
+            vacancies = vacancies.max(self.note_vacancy(block));
         }
+        vacancies
     }
 
-    /// Memory for all that [`Blocks::divide`] may need in the blocks of `pages`.
-    pub(crate) fn populate_for_division(&self, pages: Range<u64>) -> Result<(), NoMemory> {
-        for block in block_of(pages.start)..=block_of(pages.end - 1) {
-            self.bits.populate(block)?;
-            self.hints.populate_class(block, Class::Mixed)?;
-        }
-        Ok(())
+    /// Memory for all that [`Blocks::divide`] may need in a block that falls to small folios, and serves `class` then.
+    pub(crate) fn populate_for_division(&self, block: u64, class: Class) -> Result<(), NoMemory> {
+        self.bits.populate(block)?;
+        self.hints.populate_class(block, class)
     }
 
-    /// Makes the blocks of a live folio of order `whole` those of its parts, by first page and order. For the owner of the
-    /// folio.
-    pub(crate) fn divide(&self, whole: Order, parts: impl Iterator<Item = (u64, Order)>) {
+    /// Makes the blocks of a live folio of order `whole` those of its parts: for each block the first of them, by first page
+    /// and order. Blocks that fall to small ones serve `class` (mixed, unless the whole is of order 9 or more). For the owner of
+    /// the folio.
+    pub(crate) fn divide(&self, whole: Order, class: Class, parts: impl Iterator<Item = (u64, Order)>) {
         let mut last = None;
         for (page, order) in parts {
             let block = block_of(page);
@@ -108,7 +112,7 @@ impl Blocks {
                     if let Some(bits) = self.bits.get_populated(block) {
                         bits.take_all();
                     }
-                    self.change_own(block, BlockUse::divided);
+                    self.change_own(block, |seen| seen.divided(class));
                 } else if let Some(word) = self.uses.get_populated(block) {
                     // It goes by its bits, which we have, and others may change it beside us; it cannot be refused.
                     self.make_serve(block, word, Purpose::All);

@@ -38,6 +38,8 @@ pub use run::{heavy_barrier, thread_slot};
 
 // Real, as threads without a part in a run rely on them; in a run one thread at a time goes on, and a fence is enough.
 pub(crate) use super::barrier::{light_barrier, prepare_barriers};
+pub(crate) use super::cell::UnsafeCell;
+pub(crate) use std::sync::Arc;
 
 // The face of whoever counts.
 pub use ledger::{Counts, SiteCounts};

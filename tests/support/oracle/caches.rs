@@ -64,11 +64,19 @@ impl<'s> Oracle<'s> {
             let mut folios = Vec::new();
             device.alloc_many(Order::ZERO, nr_pages as usize, &mut folios).expect("all pages are free");
             assert_eq!((device.nr_cached_pages(), device.nr_free_pages()), (0, 0));
-            folios.clear();
+            let free = |folios: &mut Vec<Folio<'_>>| {
+                folios.clear();
+                if let Some(deferred) = device.deferred_frees() {
+                    deferred.take_batch(usize::MAX).for_each(drop);
+                }
+            };
+            free(&mut folios);
             device.alloc_many(Order::HUGE, (nr_pages / 512) as usize, &mut folios).expect("all blocks are free");
-            folios.clear();
+            free(&mut folios);
             let all = device.alloc_range(RangeRequest::new(nr_pages)).expect("all of it is one run");
             assert_eq!(all.range(), device.range());
+            drop(all);
+            free(&mut folios);
         }
     }
 }

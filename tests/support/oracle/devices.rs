@@ -1,14 +1,19 @@
 //! What is done to devices, and to their free pages, on both sides.
 
+use std::collections::VecDeque;
+
 use super::*;
 
 impl<'s> Oracle<'s> {
-    pub(super) fn register(&mut self, nr_pages: u64, has_ops: bool) {
+    pub(super) fn register(&mut self, nr_pages: u64, has_ops: bool, is_deferred: bool) {
         self.registrations += 1;
         let owner = Owner::new(self.registrations);
         let mut config = DeviceConfig::new(nr_pages).owner(owner).name("device");
         if has_ops {
             config = config.ops(Recorder { owner, log: Arc::clone(&self.log) });
+        }
+        if is_deferred {
+            config = config.deferred();
         }
         let fits = nr_pages > 0 && self.model.fits(nr_pages);
         if fits && self.devices.len() == MAX_DEVICES {
@@ -40,14 +45,15 @@ impl<'s> Oracle<'s> {
             assert!(end <= other || other + room.nr_pages <= start, "{device:?} overlaps the device at {other}");
         }
         assert_eq!((device.range().nr_pages(), device.owner(), device.name()), (nr_pages, owner, "device"));
-        self.model.devices.insert(start, Room { nr_pages, dying: false });
-        self.devices.push(Registered { device, start, has_ops, gone: false });
+        let waiting = is_deferred.then(VecDeque::new);
+        self.model.devices.insert(start, Room { nr_pages, dying: false, waiting });
+        self.devices.push(Registered { device, start, has_ops, is_deferred, gone: false });
     }
 
     /// What the model knows of a device, unless it has gone.
     pub(super) fn room(&self, device: &Device<'s>) -> Option<Room> {
         let registered = self.devices.iter().find(|registered| registered.device == *device)?;
-        (!registered.gone).then(|| self.model.devices[&registered.start])
+        (!registered.gone).then(|| self.model.devices[&registered.start].clone())
     }
 
     /// Why an allocation of `n` folios must fail, if it must.
@@ -88,7 +94,7 @@ impl<'s> Oracle<'s> {
             }
             (Err(error), Some(expected)) => {
                 assert_eq!(error, expected);
-                self.check_refused(device, error);
+                self.check_refused(device, error, Some(order));
             }
             (answer, expected) => panic!("{answer:?}, where the refusal should have been {expected:?}"),
         }
@@ -117,7 +123,7 @@ impl<'s> Oracle<'s> {
                 }
             }
             (Err(error), Some(expected)) => {
-                self.check_refused(device, error);
+                self.check_refused(device, error, Some(order));
                 self.stats.refused_many += 1;
                 match (error, expected) {
                     // What was largest while the request held a part of itself depends on which part that was.
@@ -135,8 +141,14 @@ impl<'s> Oracle<'s> {
         }
     }
 
-    /// A failed allocation changes nothing.
-    pub(super) fn check_refused(&mut self, device: &Device<'s>, error: AllocError) {
+    /// A failed allocation changes nothing; its driver was asked for room, if any could be made.
+    pub(super) fn check_refused(&mut self, device: &Device<'s>, error: AllocError, order: Option<Order>) {
+        if let AllocError::Exhausted { requested, .. } | AllocError::Fragmented { requested, .. } = error {
+            if requested <= device.range().nr_pages() {
+                self.expected.push((device.range().start().get(), Told::Pressure(order, error)));
+                self.stats.pressures += 1;
+            }
+        }
         let live = self.room(device).map_or(0, |_| self.model.live_pages(device.range().start().get()));
         assert_eq!(device.nr_live_pages(), live, "a failed allocation changes nothing");
         self.stats.exhausted += u64::from(matches!(error, AllocError::Exhausted { .. }));

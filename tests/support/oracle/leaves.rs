@@ -17,7 +17,7 @@ impl<'s> Oracle<'s> {
     /// The life that a leaf's folio is in, if it is still the one that the leaf was made in.
     pub(super) fn life_of(&self, leaf: usize) -> Option<Life> {
         let Leaf { head, serial, .. } = self.leaves[leaf];
-        self.model.lives.get(&head).copied().filter(|life| life.serial == serial)
+        self.model.life(head).filter(|life| life.serial == serial)
     }
 
     pub(super) fn rewrite(&mut self, leaf: u8, change: impl Fn(SoftLeaf) -> SoftLeaf) {

@@ -4,21 +4,25 @@
 //! the operation in the message; what several threads may see is checked in `tests/threads.rs`.
 
 mod caches;
+mod deferred;
 mod devices;
 mod leaves;
 mod ranges;
+mod splits;
+mod told;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use farpage::{
-    AllocError, Cache, Device, DeviceConfig, DeviceOps, DrainError, Folio, FreedFolio, LeafKind, Offset, OffsetRange,
-    Order, Owner, PageRef, RangeHandle, RangeRequest, RegisterError, SoftLeaf, Space, SplitRangeError, TakeError,
-    UnregisterError,
+    AllocError, Cache, DeferredFolio, Device, DeviceConfig, DeviceOps, DrainError, Folio, FolioSplit, FreedFolio,
+    GiveUpError, LeafKind, Offset, OffsetRange, Order, Owner, PageRef, Pressure, RangeHandle, RangeRequest,
+    RegisterError, SoftLeaf, Space, SplitError, SplitRangeError, TakeError, UnregisterError,
 };
 
-use super::model::{Life, Model, Room, device_align, folios_of};
+use super::model::{Life, Model, Room, device_align, folios_of, halves_around};
 use super::ops::{Op, Place, Wanted, Way};
+use told::{Log, Recorder, Told};
 
 /// Handles on devices, dead ones included.
 const MAX_DEVICES: usize = 6;
@@ -46,6 +50,11 @@ pub(crate) struct Stats {
     pub(crate) ranges: u64,
     pub(crate) splits: u64,
     pub(crate) refused_ranges: u64,
+    pub(crate) folio_splits: u64,
+    pub(crate) refused_splits: u64,
+    pub(crate) freed_parts: u64,
+    pub(crate) deferred: u64,
+    pub(crate) pressures: u64,
 }
 
 /// Runs `ops` on a space of `max_pages` pages, of which `cache_percent` may lie in caches; then puts everything,
@@ -62,24 +71,11 @@ pub(crate) fn run(max_pages: u64, cache_percent: u8, ops: impl IntoIterator<Item
     oracle.finish()
 }
 
-/// What the driver was told.
-type Log = Arc<Mutex<Vec<(Owner, FreedFolio)>>>;
-
-struct Recorder {
-    owner: Owner,
-    log: Log,
-}
-
-impl DeviceOps for Recorder {
-    fn folio_free(&self, folio: FreedFolio) {
-        self.log.lock().expect("no test panics with it").push((self.owner, folio));
-    }
-}
-
 struct Registered<'s> {
     device: Device<'s>,
     start: u64,
     has_ops: bool,
+    is_deferred: bool,
     gone: bool,
 }
 
@@ -98,9 +94,11 @@ struct Oracle<'s> {
     ranges: Vec<RangeHandle<'s>>,
     caches: Vec<Cache<'s>>,
     leaves: Vec<Leaf>,
+    /// Freed folios that their driver has.
+    taken: Vec<DeferredFolio<'s>>,
     log: Log,
-    /// What `log` should hold: the end of every life, as (first page of the device, head, life).
-    ended: Vec<(u64, u64, Life)>,
+    /// What `log` should hold, by the first page of the device.
+    expected: Vec<(u64, Told)>,
     registrations: u64,
     stats: Stats,
 }
@@ -116,8 +114,9 @@ impl<'s> Oracle<'s> {
             ranges: Vec::new(),
             caches: Vec::new(),
             leaves: Vec::new(),
+            taken: Vec::new(),
             log: Log::default(),
-            ended: Vec::new(),
+            expected: Vec::new(),
             registrations: 0,
             stats: Stats::default(),
         }
@@ -127,7 +126,7 @@ impl<'s> Oracle<'s> {
         let at = Trace(self.stats.ops, op);
         self.stats.ops += 1;
         match op {
-            Op::Register { nr_pages, has_ops } => self.register(nr_pages, has_ops),
+            Op::Register { nr_pages, has_ops, is_deferred } => self.register(nr_pages, has_ops, is_deferred),
             Op::Alloc { device, order } => self.alloc(device, order),
             Op::AllocMany { device, order, n } => self.alloc_many(device, order, n),
             Op::Clone { handle } => {
@@ -219,6 +218,11 @@ impl<'s> Oracle<'s> {
             Op::AllocRange { device, wanted } => self.alloc_range(device, wanted),
             Op::RangePage { range, index, get } => self.range_page(range, index, get),
             Op::IntoFolios { range, take } => self.split_into_folios(range, take),
+            Op::Split { handle, order } => self.split(handle, order, None),
+            Op::SplitAround { handle, index, order } => self.split(handle, order, Some(index)),
+            Op::GiveUp { handle, from, to } => self.give_up(handle, from, to),
+            Op::TakeDeferred { device, max, keep } => self.take_deferred(device, max, keep),
+            Op::FinishDeferred { taken, n } => self.finish_deferred(taken, n),
             Op::SplitRange { range, index } => self.split_range(range, index),
             Op::DropRange { range } => self.drop_range(range),
             Op::Report => self.report(),
@@ -251,7 +255,7 @@ impl<'s> Oracle<'s> {
     /// A reference of the folio at `head` was put.
     fn end(&mut self, head: u64) {
         if let Some(life) = self.model.put(head) {
-            self.ended.push((life.device, head, life));
+            self.expect_freed(head, life);
         }
     }
 
@@ -273,34 +277,19 @@ impl<'s> Oracle<'s> {
             runs.iter_mut().zip(device.free_runs).for_each(|(sum, nr)| *sum += nr);
         }
         assert_eq!((report.registered_pages, report.live_pages), (registered, live));
-        assert_eq!((report.free_pages, report.free_runs), (registered - live, runs));
+        assert_eq!((report.free_pages, *report.free_runs), (registered - live, runs));
         assert_eq!(report.cached_pages, cached);
         assert_eq!(self.devices.iter().map(|registered| registered.device.nr_cached_pages()).sum::<u64>(), cached);
         for Registered { device, start, gone, .. } in &self.devices {
             let live = if *gone { 0 } else { self.model.live_pages(*start) };
             assert_eq!((device.nr_live_pages(), device.nr_free_pages()), (live, device.range().nr_pages() - live));
+            let given_up = if *gone { 0 } else { self.model.given_up_in(*start, device.range().nr_pages()) };
+            assert_eq!(device.nr_given_up_pages(), given_up);
         }
     }
 
     fn validate(&self) {
         assert_eq!(self.space.validate(), Ok(()));
-    }
-
-    /// Every life that ended was reported once, in order, with its last private word; and nothing else was.
-    fn check_callbacks(&mut self) {
-        let mut log = self.log.lock().expect("no test panics with it");
-        let mut told = log.drain(..);
-        for (start, head, life) in self.ended.drain(..) {
-            let registered = self.devices.iter().find(|device| !device.gone && device.start == start);
-            let registered = registered.expect("a folio keeps its device");
-            if registered.has_ops {
-                let (owner, freed) = told.next().expect("the end of a folio is reported");
-                assert_eq!(owner, registered.device.owner());
-                let freed = (freed.offset().get(), freed.order(), freed.private());
-                assert_eq!(freed, (head, life.order, life.private));
-            }
-        }
-        assert_eq!(told.next(), None, "nothing ended, and it was reported");
     }
 
     fn finish(mut self) -> Stats {
@@ -319,7 +308,9 @@ impl<'s> Oracle<'s> {
             self.leaves.pop();
         }
         self.check_callbacks();
-        assert!(self.model.lives.is_empty(), "every reference was a handle's, a range's or a leaf's");
+        self.finish_all_deferred();
+        assert!(self.model.is_empty(), "every reference was a handle's, a range's or a leaf's");
+        assert!(self.model.given_up.is_empty(), "and what was given up ended with its folio");
         self.report();
         self.validate();
         // The caches are still there.
@@ -335,7 +326,7 @@ impl<'s> Oracle<'s> {
     }
 
     fn life_mut(&mut self, head: Offset) -> &mut Life {
-        self.model.lives.get_mut(&head.get()).expect("a handle's folio lives")
+        self.model.life_mut(head.get())
     }
 
     fn room_mut(&mut self, device: usize) -> &mut Room {

@@ -11,7 +11,7 @@ impl<'s> Oracle<'s> {
             (Ok(range), None) => self.begin_range(&device, range, wanted, window),
             (Err(error), Some(expected)) => {
                 assert_eq!(error, expected);
-                self.check_refused(&device, error);
+                self.check_refused(&device, error, None);
                 self.stats.refused_ranges += 1;
             }
             (answer, expected) => panic!("{answer:?}, where the refusal should have been {expected:?}"),
@@ -145,7 +145,9 @@ impl<'s> Oracle<'s> {
                 if let Some((head, life)) = divided {
                     assert_eq!((life.refs, life.maps), (1, 0), "nobody else uses it");
                     let end = head + life.order.nr_pages();
-                    self.model.divide(head, folios_of(head, at).into_iter().chain(folios_of(at, end)));
+                    let parts: Vec<(u64, Order)> = folios_of(head, at).into_iter().chain(folios_of(at, end)).collect();
+                    self.expect_split(head, life, &parts);
+                    self.model.divide(head, parts.into_iter());
                 }
                 for (part, (from, to)) in [(&left, (start, at)), (&right, (at, end))] {
                     let folios: Vec<(u64, Order)> =

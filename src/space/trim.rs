@@ -1,0 +1,156 @@
+//! Giving metadata back to the system: when, and of what.
+//!
+//! Whoever gives a section back first takes all of its pages in the free map, as if it allocated them. So nobody allocates
+//! there meanwhile, and nobody has anything there; and what a claim orders, the next claim's view of the records included, is
+//! ordered here as it is between any two owners. A lookup needs no claim: it sees the free records, or absent ones.
+//!
+//! By itself this happens in two rounds; see [`Vacancies`](crate::free_map).
+#![forbid(unsafe_code)]
+
+use crate::sync::Arc;
+use core::mem;
+use core::ops::Range;
+
+use crate::device::Entry;
+use crate::free_map::Hold;
+use crate::geometry::BLOCK_SHIFT;
+use crate::space::Space;
+use crate::sparse::GIVES_BACK;
+
+/// How often the caches are looked into before what is left in them is left there.
+const LOOKS_INTO_CACHES: usize = 256;
+
+/// The space while no device comes or goes.
+struct Trim<'a> {
+    space: &'a Space,
+    /// By offset.
+    devices: &'a [Arc<Entry>],
+}
+
+/// Gives back all that it can.
+pub(super) fn trim(space: &Space) -> u64 {
+    let trim_all = |devices: &[Arc<Entry>]| {
+        let (trim, mut done) = (Trim { space, devices }, 0);
+        let mut bytes = 0;
+        for entry in devices {
+            trim.empty_caches(entry);
+            let blocks = entry.map().blocks();
+            // A region that two devices share is looked at once. What no device has was given back when it went.
+            bytes += trim.regions(blocks.start.max(done)..blocks.end);
+            done = trim.region_of(blocks.end - 1).end;
+        }
+        bytes
+    };
+    if GIVES_BACK { space.table().while_registered(trim_all) } else { 0 }
+}
+
+/// Gives back what is around `blocks`, of which no device has any, or one in which nothing is left.
+pub(super) fn trim_around(space: &Space, devices: &[Arc<Entry>], blocks: Range<u64>) -> u64 {
+    if GIVES_BACK { Trim { space, devices }.regions(blocks) } else { 0 }
+}
+
+/// Begins a round, if nobody else is about it: of the groups of blocks that have emptied, those of the round before are given
+/// back.
+#[cold]
+pub(super) fn trim_vacancies(space: &Space) {
+    if !GIVES_BACK {
+        return;
+    }
+    space.table().try_while_registered(|devices| {
+        let (trim, vacancies) = (Trim { space, devices }, space.blocks().vacancies());
+        let in_vain = space.sections().counts().again + space.blocks().counts().again;
+        let mut region = 0..0;
+        vacancies.begin_round(in_vain, |group| {
+            if space.sections().has_section(&group) {
+                trim.sections(group.clone());
+            }
+            // In ascending order: what follows a region is seen after all of its groups.
+            if !region.contains(&group.start) {
+                trim.words_if_idle(mem::replace(&mut region, trim.region_of(group.start)));
+            }
+        });
+        trim.words_if_idle(region);
+    });
+}
+
+impl Trim<'_> {
+    /// The blocks whose words have their memory together with those of `block`.
+    fn region_of(&self, block: u64) -> Range<u64> {
+        let nr = self.space.blocks().blocks_per_chunk().max(self.space.sections().blocks_per_section());
+        let first = block / nr * nr;
+        first..(first + nr).min(self.space.max_pages() >> BLOCK_SHIFT)
+    }
+
+    /// All regions that `blocks` touches: their sections, then what there is for each block.
+    fn regions(&self, blocks: Range<u64>) -> u64 {
+        let (mut at, mut bytes) = (blocks.start, 0);
+        while at < blocks.end {
+            let region = self.region_of(at);
+            at = region.end;
+            // Without use words nothing in the region has memory.
+            if region
+                .clone()
+                .step_by(self.space.blocks().blocks_per_chunk() as usize)
+                .any(|block| self.space.blocks().is_populated(block))
+            {
+                let step = self.space.sections().blocks_per_section();
+                for first in region.clone().step_by(step as usize) {
+                    let section = first..(first + step).min(region.end);
+                    if self.space.sections().has_section(&section) {
+                        bytes += self.sections(section);
+                    }
+                }
+                bytes += self.words(region);
+            }
+        }
+        bytes
+    }
+
+    /// The records of the pages of `blocks`.
+    fn sections(&self, blocks: Range<u64>) -> u64 {
+        match self.hold(blocks.clone()) {
+            Some(_held) => self.space.sections().give_back_sections(blocks),
+            None => 0,
+        }
+    }
+
+    /// What there is for each block of `region`, unless something in it has been in use lately.
+    fn words_if_idle(&self, region: Range<u64>) {
+        if !region.is_empty() && !self.space.blocks().vacancies().are_noted(&region) {
+            self.words(region);
+        }
+    }
+
+    /// What there is for each block of `region`.
+    fn words(&self, region: Range<u64>) -> u64 {
+        let Some(held) = self.hold(region.clone()).filter(|held| held.iter().all(Hold::is_whole)) else { return 0 };
+        let sections = self.space.sections();
+        let metadata = sections.give_back_sections(region.clone()) + sections.give_back_blocks(region.clone());
+        let (words, are_gone) = self.space.blocks().give_back(region);
+        if are_gone {
+            held.into_iter().for_each(Hold::forget_words);
+        }
+        metadata + words
+    }
+
+    /// Takes `blocks` from all devices that have any of them.
+    fn hold(&self, blocks: Range<u64>) -> Option<Vec<Hold<'_>>> {
+        let end_of = |entry: &Entry| entry.map().blocks().end;
+        let first = self.devices.partition_point(|entry| end_of(entry) <= blocks.start);
+        self.devices[first..]
+            .iter()
+            .take_while(|entry| entry.map().blocks().start < blocks.end)
+            .map(|entry| {
+                let seat = entry.seats().of_this_thread();
+                entry.map().hold(entry.claimer(self.space, seat), blocks.clone())
+            })
+            .collect()
+    }
+
+    /// Gives what caches of a device keep to its map, as far as others do not put as much in again.
+    fn empty_caches(&self, entry: &Entry) {
+        let seat = entry.seats().of_this_thread();
+        let drain = || entry.map().drain_some(entry.claimer(self.space, seat));
+        let _ = (0..LOOKS_INTO_CACHES).find(|_| drain() == 0);
+    }
+}
