@@ -177,13 +177,13 @@ walk: a block at a time@device/walk.rs@s/None => _ = self.skip_block(),/None => 
 walk: of the order@device/walk.rs@s/if !seen.is_live() || seen.order() != place.order {/if !seen.is_live() {/@walk@a_block_that_was_the_second_half_of_a_folio
 walk: of the device@device/walk.rs@s/if self.device.owns(&folio) {/if true {/@walk@a_walk_of_a_device_that_goes
 drain: stashes of who goes@device/entry.rs@s/self.map.drain_all(self.claimer(space, self.seats.shared()));//@cache@a_device_goes_with_what_its_caches_keep
-split: Acquire of freeze@page/mod.rs@s/seen.bits() - State::ONE_REF, Acquire, Relaxed/seen.bits() - State::ONE_REF, Relaxed, Relaxed/@split@a_block_against_put
-split: Acquire of freeze, try_get@page/mod.rs@s/seen.bits() - State::ONE_REF, Acquire, Relaxed/seen.bits() - State::ONE_REF, Relaxed, Relaxed/@split@a_page_of_a_block_against_try_get
+split: Acquire of freeze@page/mod.rs@/fn freeze_if(/,/^    }/s/update(Acquire/update(Relaxed/@split@a_block_against_put
+split: Acquire of freeze, try_get@page/mod.rs@/fn freeze_if(/,/^    }/s/update(Acquire/update(Relaxed/@split@a_page_of_a_block_against_try_get
 split: Release of put@page/mod.rs@s/fetch_sub(State::ONE_REF, Release)/fetch_sub(State::ONE_REF, Relaxed)/@split@a_block_against_put
-split: a sole reference@page/mod.rs@/fn freeze_sole/,/^    }/s/if seen.count() != 1 .*/if false {/@split@a_block_against_put
-split: freeze by exchange@page/mod.rs@/fn freeze_sole/,/^    }/s/let frozen = .*/self.state.store(seen.bits() - State::ONE_REF, Relaxed); let frozen: Result<u64, u64> = Ok(0);/@split@a_block_against_try_get
+split: a sole reference@page/mod.rs@/fn freeze_sole(/,/^    }/s/if state.maps() == 0 { state.frozen(1) } else { None }/Some(State::from_bits(state.bits() | State::FROZEN))/@split@a_block_against_put
+split: freeze by exchange@page/mod.rs@/fn freeze_if(/,/^    }/s/self.update(Acquire, transition).map(|(old, _)| old)/{ let old = self.state(); let next = transition(old).ok_or(old)?; self.state.store(next.bits(), Relaxed); Ok(old) }/@split@a_block_against_try_get
 split: a new generation@page/state.rs@s/leaf_bits::next_generation(self.generation())/(if self.generation() == 0 { leaf_bits::next_generation(0) } else { self.generation() })/@split@blocks_against_a_lookup_of_a_tail
-split: the whole ends@device/splitting.rs@s/record.thaw_to_free();//@split@a_block_against_try_get
+split: the whole ends@device/splitting.rs@s/record.retire_frozen().is_last(.*/let _ = record;/@split@a_block_against_try_get
 split: parts are told to readers@device/splitting.rs@s/self.entry.publish(self.space, part);//@split@a_tail_of_a_block_by_its_offset
 split: bits are taken@free_map/blocks/whole.rs@s/bits.take_all();/let _ = bits;/@split@a_block_against_put
 split: Release of init, a part@page/mod.rs@s/store(state.bits(), Release)/store(state.bits(), Relaxed)/@split@a_tail_by_its_offset

@@ -167,8 +167,8 @@ impl Page {
     }
 
     /// Freezes the folio, if it has exactly `expected` references, one of them the caller's, and is not frozen: nobody gets
-    /// a reference any more who has none, and no leaf word's is taken. What other handles do is counted on, and whether
-    /// there are any, is for the caller to know: with `1 + maps` there are none. The state before, either way. Linux:
+    /// a reference any more who has none, and no leaf word's is taken. What other handles do is counted on; whether there
+    /// are any, is for the caller to know, or to see in the state before (which is returned, either way). Linux:
     /// `folio_ref_freeze()`, without a count of 0, so that a put while frozen cannot run below it.
     pub(crate) fn try_freeze(&self, expected: u32) -> Result<State, State> {
         self.freeze_if(|state| state.frozen(expected))
