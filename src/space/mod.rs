@@ -277,10 +277,10 @@ impl Space {
     ///
     /// let space = Space::new()?;
     /// let device = space.register(DeviceConfig::new(1 << 20))?;
-    /// let before = space.report().metadata_populated_bytes;
     /// drop(device.alloc(Order::ZERO)?);
-    /// space.trim();
-    /// assert!(space.report().metadata_populated_bytes <= before + (64 << 10));
+    /// assert_eq!(space.report().section_bytes, 64 << 10); // a section of 4,096 pages
+    /// assert!(space.trim() >= 64 << 10);
+    /// assert_eq!(space.report().section_bytes, 0);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn trim(&self) -> u64 {
