@@ -194,5 +194,16 @@ defer: Release of push@device/queue.rs@s/bits(), Release, Relaxed/bits(), Relaxe
 defer: Acquire of take@device/queue.rs@s/swap(Link::END.bits(), Acquire)/swap(Link::END.bits(), Relaxed)/@defer@the_driver_sees_the_last_use_of_what_it_takes
 defer: exchange, not store@device/queue.rs@s/match self.last.compare_exchange_weak(.*/match { self.last.store(Link::to(place).bits(), Release); Ok::<u64, u64>(last) } {/@defer@each_of_two_frees_is_taken_once
 defer: taken by exchange@device/queue.rs@s/self.last.swap(Link::END.bits(), Acquire)/{ let all = self.last.load(Acquire); self.last.store(Link::END.bits(), Relaxed); all }/@defer@each_of_two_frees_is_taken_once
+mm: Release of a leaf@mm/table.rs@/pub(super) fn set(/,/^    }/s/store(entry.bits(), Release)/store(entry.bits(), Relaxed)/@mm@a_leaf_that_is_seen_leads_to_what_it_names
+mm: Acquire of a leaf@mm/table.rs@/fn peek(/,/^    }/s/load(Acquire)/load(Relaxed)/@mm@a_leaf_that_is_seen_leads_to_what_it_names
+mm: Acquire before the second look@mm/table.rs@/fn peek(/,/^    }/s/load(Acquire)/load(Relaxed)/@mm@a_reader_sees_leaves_of_its_own_page
+mm: second look@mm/page_table.rs@/fn peek(/,/^    }/s/if middle.peek(index(vpn, 1)) == above/if true/@mm@a_reader_sees_leaves_of_its_own_page
+mm: generations@mm/table.rs@s/self.used.generation.wrapping_add(1)/self.used.generation/@mm@a_reader_sees_a_table_that_comes_back
+mm: a locked table is looked for again@mm/page_table.rs@/fn span_in/,/^    }/s/if middle.peek(at) == above/if true/@mm@a_table_with_a_leaf_stays
+mm: only an empty table goes@mm/page_table.rs@/fn prune(/,/^    }/s/if below.is_empty()/if true/@mm@a_table_with_a_leaf_stays
+mm: Release of the end@mm/notifier.rs@/pub(super) fn end(/,/^    }/s/fetch_sub(1, Release)/fetch_sub(1, Relaxed)/@mm@a_number_of_after_a_change_sees_the_change
+mm: Acquire of the number@mm/notifier.rs@/fn read_begin(/,/^    }/s/load(Acquire)/load(Relaxed)/@mm@a_number_of_after_a_change_sees_the_change
+mm: the number moves on@mm/notifier.rs@s/fetch_add(1 << ACTIVE_BITS | 1, Relaxed)/fetch_add(1, Relaxed)/@mm@a_mirror_has_what_is_there_or_nothing
+mm: wake-up@mm/notifier.rs@s/self.quiet.notify_all();//@mm@a_mirror_has_what_is_there_or_nothing
 TABLE
 exit $status

@@ -59,6 +59,7 @@ mod folio;
 mod free_map;
 mod geometry;
 mod live;
+mod mm;
 #[cfg(all(loom, feature = "loom"))]
 #[doc(hidden)]
 pub mod model;
@@ -87,10 +88,20 @@ pub use device::{
     Pressure, RangeHandle, RangeRequest, SplitPart,
 };
 pub use error::{
-    AllocError, DrainError, FreezeError, GiveUpError, MapError, RegisterError, SpaceError, SplitError, SplitRangeError,
-    TakeError, TooManyRefs, UnregisterError,
+    AllocError, DrainError, GiveUpError, RegisterError, SpaceError, SplitError, SplitRangeError, TakeError,
+    TooManyRefs, UnregisterError,
 };
-pub use folio::{Folio, FolioGuard, FrozenFolio, LockedFolio, PageRef, Parts, WeakFolio};
+pub use folio::{Folio, FolioGuard, FreezeError, FrozenFolio, LockedFolio, MapError, PageRef, Parts, WeakFolio};
+#[cfg(all(loom, feature = "loom"))]
+#[doc(hidden)]
+pub use mm::model as mm_model;
+pub use mm::{
+    AccessError, Address, AddressRange, AddressSpace, AnyFolio, Backing, Destination, DestinationError, DeviceDriver,
+    DeviceFault, DriverError, Dump, ExclusiveError, ExclusivePage, FaultError, FolioMapping, Frame, HeapMemory,
+    HostMemory, Interval, IntervalOps, Invalidation, InvalidationKind, Machine, MachineError, MachineViolation,
+    Mapping, MigrateBatch, MigrateRequest, Migration, Object, PAGE_BYTES, PAGE_SHIFT, PageSnapshot, Protection,
+    RangeError, RangeFault, SequenceNumber, SetupError, VmaError,
+};
 pub use space::{DeviceReport, FreeRuns, MetadataPages, OwnerReport, Space, SpaceBuilder, SpaceReport, Violation};
 pub use words::{
     Access, LeafKind, MigrateEntry, MigrateEntryKind, MigrationAccess, Offset, OffsetRange, Order, OrderTooLarge, Pfn,

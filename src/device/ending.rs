@@ -177,8 +177,11 @@ impl<P: Pages> Drop for Counted<'_, P> {
         let entry = self.entry();
         let seat = self.seat.unwrap_or_else(|| entry.seats().of_this_thread());
         let vacancies = self.pages.give_back(self.space, entry, seat);
+        let are_enough = vacancies > 0 && self.space.are_enough_vacancies(vacancies, entry);
         // The last to leave may find the device gone behind itself: nothing of it is touched after the count.
         self.door.exit(self.space.bell(), seat, self.pages.nr_pages());
-        self.space.note_vacancies(vacancies);
+        if are_enough {
+            self.space.trim_vacancies();
+        }
     }
 }

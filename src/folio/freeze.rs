@@ -7,8 +7,7 @@ use core::fmt;
 use core::mem;
 use core::ops::Deref;
 
-use super::Folio;
-use crate::error::FreezeError;
+use super::{Folio, FreezeError};
 
 /// A frozen folio, by the handle that froze it; see [`Folio::try_freeze`]. Dropping it unfreezes the folio and puts the
 /// reference. One that is forgotten ([`mem::forget`]) stays frozen for ever, and is never freed.

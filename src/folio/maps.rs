@@ -3,8 +3,8 @@
 //! Edges: [map].
 #![forbid(unsafe_code)]
 
-use super::Folio;
-use crate::error::{MapError, TooManyRefs};
+use super::{Folio, MapError};
+use crate::error::TooManyRefs;
 use crate::words::{Access, SoftLeaf};
 
 impl Folio<'_> {
@@ -67,5 +67,12 @@ impl Folio<'_> {
     pub fn extra_refs(&self, known: u32) -> u32 {
         let state = self.record().state();
         state.count().saturating_sub(state.maps()).saturating_sub(known)
+    }
+
+    /// Drops the reference of one leaf word of the folio, whichever; `false` if no leaf owns one. Never the last, since
+    /// the handle has one too.
+    #[inline]
+    pub(crate) fn unmap_one(&self) -> bool {
+        self.record().unmap_and_put(self.word.generation()).is_ok()
     }
 }

@@ -9,7 +9,7 @@ use crate::device::Device;
 use crate::page::Page;
 use crate::section_map::Place;
 use crate::space::Space;
-use crate::words::{Offset, Order};
+use crate::words::{Access, Offset, Order, SoftLeaf};
 
 /// One page of a live folio, borrowed: no reference is held.
 ///
@@ -110,6 +110,12 @@ impl<'s> PageRef<'s> {
     pub fn wait_unlocked(self, limit: Duration) -> bool {
         let head = self.folio_offset();
         self.space.waits().wait_unlocked(self.record(), head, self.word.generation(), limit)
+    }
+
+    /// The leaf word that names the page, for whoever has a leaf's reference of it in another form.
+    #[inline]
+    pub(crate) fn leaf(self, access: Access) -> SoftLeaf {
+        self.word.leaf(access)
     }
 
     #[inline(always)]

@@ -222,7 +222,7 @@ impl Page {
     }
 
     /// Drops a leaf word's reference of the life of `generation`; refused as `unmap` is.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn unmap_and_put(&self, generation: u64) -> Result<Put, State> {
         let transition = |state: State| if state.is_life(generation) { state.unmapped_and_put() } else { None };
         // Release [last-put]: pairs with the Acquire of the last put; what the leaf's holder did ends before that.

@@ -260,9 +260,9 @@ impl Space {
     /// Gives all metadata in which nothing lives back to the system, caches emptied; returns how many bytes.
     ///
     /// It also happens by itself, a little later: a section (16 MiB of 4 KiB pages, 64 KiB of metadata) that has emptied is
-    /// given back when, twice over, 5 others or a sixteenth of all that are populated have emptied since; so 640 KiB
-    /// of empty sections stays, and what empties and fills in turn is left alone
-    /// ([`SpaceBuilder::spare_metadata`]). And it happens when a device is unregistered.
+    /// given back when, twice over, 5 others or a sixteenth of all that are populated have emptied since (two for each
+    /// thread that uses the device, if that is more); so 640 KiB of empty sections stays, and what empties and fills in turn is
+    /// left alone ([`SpaceBuilder::spare_metadata`]). And it happens when a device is unregistered.
     ///
     /// May be called at any time. Each section is taken from the free map for as long as it is looked through, some
     /// microseconds: an allocation that finds nothing else waits for it. Lookups do not notice. What allocates in a section
@@ -342,7 +342,24 @@ impl Space {
     }
 
     /// The folio whose reference `leaf` may own.
+    #[inline]
     fn find_mapped(&self, leaf: SoftLeaf) -> Result<(Place, &Page, State), TakeError> {
+        // As in `lookup`: a direct leaf that names a life needs no other look at it.
+        if leaf.is_direct() {
+            let head = Offset::from_low_bits(leaf.bits());
+            if let Some(page) = self.sections.small(head) {
+                let state = page.state();
+                if state.is_named_by_direct(leaf) {
+                    return Ok((Place { head, order: state.order() }, page, state));
+                }
+            }
+        }
+        self.find_mapped_by_kind(leaf)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn find_mapped_by_kind(&self, leaf: SoftLeaf) -> Result<(Place, &Page, State), TakeError> {
         let Some(word) = leaf.device_word() else {
             return Err(TakeError::WrongKind { kind: leaf.kind() });
         };
@@ -374,21 +391,20 @@ impl Space {
         &self.bell
     }
 
-    /// A release has emptied a group of blocks, and `nr` have emptied lately; or none, if that is 0.
-    #[inline]
-    pub(crate) fn note_vacancies(&self, nr: u64) {
-        if nr > 0 {
-            self.vacate(nr);
-        }
+    /// Whether so many groups of blocks have emptied lately, the last in this device, that it is time to give back
+    /// metadata of those before.
+    #[cold]
+    pub(crate) fn are_enough_vacancies(&self, nr: u64, entry: &Entry) -> bool {
+        let Some(spare) = self.spare_sections.filter(|spare| nr >= *spare) else { return false };
+        // Each thread may have a place or two that fills and empties all the time.
+        let in_turn = 2 * entry.seats().iter().count() as u64;
+        let usual = spare.max(in_turn).max(self.sections.populated_sections() / 16);
+        self.blocks.vacancies().are_enough(nr, usual)
     }
 
     #[cold]
-    fn vacate(&self, nr: u64) {
-        let usual = |spare: u64| spare.max(self.sections.populated_sections() / 16);
-        let is_enough = |spare| self.blocks.vacancies().are_enough(nr, usual(spare));
-        if self.spare_sections.is_some_and(is_enough) {
-            trim::trim_vacancies(self);
-        }
+    pub(crate) fn trim_vacancies(&self) {
+        trim::trim_vacancies(self);
     }
 
     /// Gives back what is around blocks that a device had, under the lock of the table of devices.

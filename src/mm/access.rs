@@ -1,0 +1,125 @@
+//! Bytes of an address space, as a CPU reads and writes them; and pins, as a device does that reads and writes host memory.
+#![forbid(unsafe_code)]
+
+use super::address::{Address, PAGE_BYTES, huge_start};
+use super::address_space::AddressSpace;
+use super::error::{AccessError, FaultError};
+use super::fault::touch;
+use super::host::Frame;
+use super::inner::Inner;
+use super::page_table::{Span, index};
+use crate::words::{Access, LeafKind, Pfn, SoftLeaf};
+
+impl<'s> AddressSpace<'s> {
+    /// Reads bytes from `address` on, faulting pages in.
+    ///
+    /// Each page is read at one moment, at which it was mapped so; two pages at two moments.
+    ///
+    /// # Errors
+    ///
+    /// [`AccessError`] with the first fault that cannot be served, and how many bytes were read before it.
+    pub fn read(&self, address: Address, out: &mut [u8]) -> Result<(), AccessError> {
+        let len = out.len();
+        let memory = self.inner().core().memory();
+        self.each_page(address, len, Access::Read, |pfn, at, begin, end| memory.read(pfn, at, &mut out[begin..end]))
+    }
+
+    /// Writes bytes from `address` on, faulting pages in.
+    ///
+    /// # Errors
+    ///
+    /// As [`AddressSpace::read`]; the bytes before it are written.
+    pub fn write(&self, address: Address, data: &[u8]) -> Result<(), AccessError> {
+        let memory = self.inner().core().memory();
+        self.each_page(address, data.len(), Access::Write, |pfn, at, begin, end| {
+            memory.write(pfn, at, &data[begin..end]);
+        })
+    }
+
+    /// A reference of the host page at `address`, which pins it: it is not moved while the handle lives. A page on a device
+    /// comes home first. Linux: `pin_user_pages()`.
+    ///
+    /// # Errors
+    ///
+    /// As [`AddressSpace::fault`]. A page that is to be read and was never written is the zero page.
+    pub fn pin(&self, address: Address, access: Access) -> Result<Frame<'s>, FaultError> {
+        let core = self.inner().core();
+        loop {
+            let mut pinned = None;
+            self.with_page(address, access, |leaf, _| pinned = core.page(leaf).and_then(|page| page.try_get()))?;
+            if let Some(folio) = pinned {
+                return Ok(Frame::new(folio));
+            }
+            if core.is_zero(self.leaf(address).0) {
+                return Ok(Frame::new(core.zero_folio()?));
+            }
+        }
+    }
+
+    fn each_page(
+        &self,
+        address: Address,
+        len: usize,
+        access: Access,
+        mut each: impl FnMut(Pfn, usize, usize, usize),
+    ) -> Result<(), AccessError> {
+        let mut done = 0;
+        while done < len {
+            let failed = |fault| AccessError { done: done as u64, fault };
+            let at = address.get().checked_add(done as u64).and_then(Address::new);
+            let at = at.ok_or(failed(FaultError::NotMapped { address }))?;
+            let within = at.in_page() as usize;
+            let end = len.min(done + PAGE_BYTES as usize - within);
+            self.with_page(at, access, |_, pfn| each(pfn, within, done, end)).map_err(failed)?;
+            done = end;
+        }
+        Ok(())
+    }
+
+    /// Calls `each` with the page of `address` while its leaf allows the access and is locked.
+    fn with_page(
+        &self,
+        address: Address,
+        access: Access,
+        mut each: impl FnMut(SoftLeaf, Pfn),
+    ) -> Result<(), FaultError> {
+        let inner = self.inner();
+        while !inner.try_with_page(address, access, &mut each)? {
+            self.fault(address, access)?;
+        }
+        Ok(())
+    }
+}
+
+impl Inner<'_> {
+    fn try_with_page(
+        &self,
+        address: Address,
+        access: Access,
+        each: &mut impl FnMut(SoftLeaf, Pfn),
+    ) -> Result<bool, FaultError> {
+        let vpn = address.vpn();
+        let _mapped = self.map_lock.read();
+        {
+            let vmas = self.vmas.read();
+            let vma = vmas.find(vpn).ok_or(FaultError::NotMapped { address })?;
+            if !vma.protection.allows(access) {
+                return Err(FaultError::Protected { address });
+            }
+        }
+        let (mut table, at, further) = match self.table.span(vpn) {
+            Span::Empty => return Ok(false),
+            Span::Huge(middle, at) => (middle, at, vpn - huge_start(vpn)),
+            Span::Small(table) => (table, index(vpn, 0), 0),
+        };
+        let leaf = table.leaf(at);
+        let allows = matches!(leaf.kind(), LeafKind::Present(has) if has >= access);
+        let (true, Some(pfn)) = (allows, leaf.pfn().and_then(|pfn| pfn.checked_add(further))) else { return Ok(false) };
+        if access == Access::Write && leaf.is_write_protect() {
+            return Err(FaultError::WriteProtected { address });
+        }
+        touch(&mut table, at, leaf, access);
+        each(leaf, pfn);
+        Ok(true)
+    }
+}
