@@ -7,8 +7,8 @@
 //! find, whose atomics loom watches from birth to death.
 //! Cost: 92 to 12,388 executions (3 s) at bound 2, 225 to 84,706 (35 s) at bound 3.
 //! Teeth: fails with the Release of `register` or the Acquire of a reader taken away; when the directory is written after the
-//! slot; when a device that goes is dropped at
-//! once, or stays in its slot; and when a page's folio is not looked at, or is looked at before its device.
+//! slot; when a device that goes is dropped at once, or stays in its slot; when its range is not compared, or its callbacks do
+//! not wait for its pages; and when a page's folio is not looked at, or is looked at before its device.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};

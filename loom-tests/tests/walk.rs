@@ -3,8 +3,8 @@
 //! held, and whole.
 //!
 //! Shape: one walks; one frees, allocates or divides.
-//! Cost: 30 to 24,862 executions (13 s) at bound 2, 62 to 201,949 (2 minutes) at bound 3; of a block that is divided 9,704 at bound 1
-//! and 73,464 (1 minute) at bound 2; it gets one less than the others.
+//! Cost: 30 to 24,862 executions (13 s) at bound 2, 62 to 201,949 (2 minutes) at bound 3. A block that is divided gets one
+//! preemption less than the others: 9,704 at bound 1, 73,464 (1 minute) at bound 2.
 //! Teeth: fails when a walk goes further than a page past one that it has not got, or than a block past a large folio; takes
 //! a folio of another order for the one that it looks for; or does not look whose its folios are.
 
