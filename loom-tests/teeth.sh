@@ -166,6 +166,7 @@ drain: seat after the count@live.rs@/fn exit(/,/^    }/s/if self.0.load(Relaxed)
 devices: Release of register@device/table.rs@s/cast_mut(), Release)/cast_mut(), Relaxed)/@devices@a_device_that_is_found_is_all_there
 devices: Acquire of who looks@device/table.rs@/fn hold_numbered(/,/^    }/s/load(Acquire)/load(Relaxed)/@devices@a_device_that_is_found_is_all_there
 devices: Acquire of who goes through@device/table.rs@/fn hold_numbered(/,/^    }/s/load(Acquire)/load(Relaxed)/@devices@a_device_that_is_gone_through_is_all_there
+devices: the directory comes first@device/table.rs@/self.directory.enter(range, number);/d;s/^        Ok(entry)$/        self.directory.enter(range, number); Ok(entry)/@devices@a_device_that_is_gone_through_is_all_there
 devices: who goes is retired@device/table.rs@s/self.epochs.retire(slot_reference);/drop(slot_reference);/@devices@a_device_that_goes_is_found_whole_or_not_at_all
 devices: its slot is emptied@device/table.rs@s/slot.entry.swap(ptr::null_mut(), Relaxed)/slot.entry.load(Relaxed)/@devices@a_device_that_goes_is_found_whole_or_not_at_all
 devices: its range is compared@device/table.rs@s/entry.range().contains(offset).then_some(entry)/Some(entry)/@devices@of_two_devices_with_one_number_the_right_one_is_found

@@ -3,12 +3,13 @@
 //! held, and whole.
 //!
 //! Shape: one walks; one frees, allocates or divides.
-//! Cost: 30 to 10,120 executions (4 s) at bound 2, 62 to 611,711 (2 minutes) at bound 3.
+//! Cost: 30 to 24,862 executions (13 s) at bound 2, 62 to 201,949 (2 minutes) at bound 3. A block that is divided gets one
+//! preemption less than the others: 9,704 at bound 1, 73,464 (1 minute) at bound 2.
 //! Teeth: fails when a walk goes further than a page past one that it has not got, or than a block past a large folio; takes
 //! a folio of another order for the one that it looks for; or does not look whose its folios are.
 
 use farpage::{Device, DeviceConfig, Folio, Offset, Order, RangeRequest, Space};
-use farpage_loom_tests::{bounded, with_space};
+use farpage_loom_tests::{bounded, bounded_less, with_space};
 use loom::thread;
 
 fn order(order: u8) -> Order {
@@ -108,29 +109,26 @@ fn a_block_that_was_the_second_half_of_a_folio() {
 #[test]
 fn a_walk_of_a_device_that_goes() {
     bounded("walk: another device", || {
-        with_space(8, |space| {
+        with_space(4, |space| {
             let (device, folios) = filled(space, &[0]);
             drop(folios);
             let worker = device.clone();
             let worker = thread::spawn(move || {
                 // Not while the walk has a folio of it.
-                if worker.unregister().is_ok() {
-                    let next = space.register(DeviceConfig::new(8)).unwrap();
-                    let folio = next.alloc(Order::ZERO).unwrap();
-                    assert!(next.live_folios().eq([folio]));
-                }
+                worker.unregister().ok()?;
+                let next = space.register(DeviceConfig::new(4)).unwrap();
+                Some(next.alloc(Order::ZERO).unwrap())
             });
             assert_eq!(device.live_folios().count(), 0);
-            worker.join().unwrap();
-            drop(device);
+            drop((worker.join().unwrap(), device));
             space.validate().unwrap();
         });
     });
 }
 
 /// A folio is divided before the walk, after it, or in its middle: then some of the parts are met, or none.
-fn divide(name: &str, nr_pages: u64, at: u64) {
-    bounded(name, move || {
+fn divide(less: usize, name: &str, nr_pages: u64, at: u64) {
+    bounded_less(less, name, move || {
         with_space(8, |space| {
             let device = space.register(DeviceConfig::new(8)).unwrap();
             let whole = device.alloc_range(RangeRequest::new(nr_pages)).unwrap();
@@ -156,15 +154,15 @@ fn divide(name: &str, nr_pages: u64, at: u64) {
 
 #[test]
 fn two_pages_that_are_divided() {
-    divide("walk: order 1 divided", 2, 1);
+    divide(0, "walk: order 1 divided", 2, 1);
 }
 
 #[test]
 fn a_block_that_is_divided() {
-    divide("walk: order 2 divided", 4, 1);
+    divide(1, "walk: order 2 divided", 4, 1);
 }
 
 #[test]
 fn two_blocks_that_are_divided() {
-    divide("walk: order 3 divided", 8, 4);
+    divide(0, "walk: order 3 divided", 8, 4);
 }

@@ -120,9 +120,9 @@ impl DeviceTable {
         }
         registry.devices.insert(first_block, blocks_for(nr_pages));
         // Release [devices]: pairs with the Acquire of whoever comes to the device without having been handed a folio or a
-        // handle of it: all of the entry is there before it is found.
-        slot.entry.store(Arc::into_raw(Arc::clone(&entry)).cast_mut(), Release);
+        // handle of it: all of the entry is there before it is found, and it is found at each of its offsets from then on.
         self.directory.enter(range, number);
+        slot.entry.store(Arc::into_raw(Arc::clone(&entry)).cast_mut(), Release);
         Ok(entry)
     }
 

@@ -58,6 +58,7 @@ const LOOKS: &[fn(&Stage, &mut Rng)] = &[
     allocate_from_what_is_found,
     go_through_devices,
     walk_what_is_found,
+    give_metadata_back,
 ];
 
 /// What the owner of a device does with it while it lives.
@@ -158,6 +159,13 @@ fn walk_what_is_found(stage: &Stage, rng: &mut Rng) {
         assert!(owner == device.owner().get() || owner == 0, "of this device, or without its word yet");
         assert!(folio.offset().get() >= end);
         end = folio.offset().get() + folio.nr_pages();
+    }
+}
+
+fn give_metadata_back(stage: &Stage, rng: &mut Rng) {
+    // Not so often that there is never any.
+    if rng.number() % 16 == 0 {
+        stage.space.trim();
     }
 }
 
