@@ -121,6 +121,7 @@ impl SpaceBuilder {
             waits: WaitTable::new(),
             cores: self.cores,
             cache_percent: self.cache_percent,
+            spare_bytes: self.spare_metadata,
             spare_sections: (self.spare_metadata != u64::MAX).then_some(spare.max(1)),
         })
     }

@@ -64,6 +64,8 @@ pub struct Space {
     cache_percent: u8,
     /// How many empty sections are kept before a round of giving back begins; `None` for any number.
     spare_sections: Option<u64>,
+    /// How many bytes of metadata may stay when a device goes.
+    spare_bytes: u64,
 }
 
 impl Space {
@@ -262,7 +264,8 @@ impl Space {
     /// It also happens by itself, a little later: a section (16 MiB of 4 KiB pages, 64 KiB of metadata) that has emptied is
     /// given back when, twice over, 5 others or a sixteenth of all that are populated have emptied since (two for each
     /// thread that uses the device, if that is more); so 640 KiB of empty sections stays, and what empties and fills in turn is
-    /// left alone ([`SpaceBuilder::spare_metadata`]). And it happens when a device is unregistered.
+    /// left alone ([`SpaceBuilder::spare_metadata`]). And it happens when a device is unregistered, unless all metadata together
+    /// is no more than that.
     ///
     /// May be called at any time. Each section is taken from the free map for as long as it is looked through, some
     /// microseconds: an allocation that finds nothing else waits for it. Lookups do not notice. What allocates in a section

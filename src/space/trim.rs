@@ -30,23 +30,18 @@ struct Trim<'a> {
 /// Gives back all that it can.
 pub(super) fn trim(space: &Space) -> u64 {
     let trim_all = |devices: &[Arc<Entry>]| {
-        let (trim, mut done) = (Trim { space, devices }, 0);
-        let mut bytes = 0;
-        for entry in devices {
-            trim.empty_caches(entry);
-            let blocks = entry.map().blocks();
-            // A region that two devices share is looked at once. What no device has was given back when it went.
-            bytes += trim.regions(blocks.start.max(done)..blocks.end);
-            done = trim.region_of(blocks.end - 1).end;
-        }
-        bytes
+        let trim = Trim { space, devices };
+        devices.iter().for_each(|entry| trim.empty_caches(entry));
+        // Whether or not a device has them: what a small one leaves behind stays for the next.
+        trim.regions(0..space.max_pages() >> BLOCK_SHIFT)
     };
     if GIVES_BACK { space.table().while_registered(trim_all) } else { 0 }
 }
 
-/// Gives back what is around `blocks`, of which no device has any, or one in which nothing is left.
+/// Gives back what is around `blocks`, which a device has left, unless all that there is may stay.
 pub(super) fn trim_around(space: &Space, devices: &[Arc<Entry>], blocks: Range<u64>) -> u64 {
-    if GIVES_BACK { Trim { space, devices }.regions(blocks) } else { 0 }
+    let all = space.sections().bytes().1 + space.blocks().bytes().1;
+    if GIVES_BACK && all > space.spare_bytes { Trim { space, devices }.regions(blocks) } else { 0 }
 }
 
 /// Begins a round, if nobody else is about it: of the groups of blocks that have emptied, those of the round before are given
@@ -84,24 +79,17 @@ impl Trim<'_> {
     /// All regions that `blocks` touches: their sections, then what there is for each block.
     fn regions(&self, blocks: Range<u64>) -> u64 {
         let (mut at, mut bytes) = (blocks.start, 0);
-        while at < blocks.end {
-            let region = self.region_of(at);
+        while let Some(block) = self.space.blocks().next_populated(at..blocks.end) {
+            let region = self.region_of(block);
             at = region.end;
-            // Without use words nothing in the region has memory.
-            if region
-                .clone()
-                .step_by(self.space.blocks().blocks_per_chunk() as usize)
-                .any(|block| self.space.blocks().is_populated(block))
-            {
-                let step = self.space.sections().blocks_per_section();
-                for first in region.clone().step_by(step as usize) {
-                    let section = first..(first + step).min(region.end);
-                    if self.space.sections().has_section(&section) {
-                        bytes += self.sections(section);
-                    }
+            let step = self.space.sections().blocks_per_section();
+            for first in region.clone().step_by(step as usize) {
+                let section = first..(first + step).min(region.end);
+                if self.space.sections().has_section(&section) {
+                    bytes += self.sections(section);
                 }
-                bytes += self.words(region);
             }
+            bytes += self.words(region);
         }
         bytes
     }

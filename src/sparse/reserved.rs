@@ -117,8 +117,8 @@ impl<T: Zeroed> SparseArray<T> {
         let chunk_len = 1 << self.chunks.shift;
         let (mut at, end) = (range.start, range.end.min(self.len));
         while at < end {
-            // Relaxed: see `get_populated`.
-            if self.chunks.flag(at).load(Relaxed) != 0 {
+            // Relaxed: a hint, for whoever looks at the elements then.
+            if self.chunks.flag(at).load(Relaxed) & POPULATED != 0 {
                 return Some(at);
             }
             at = (at & !(chunk_len - 1)) + chunk_len;

@@ -19,9 +19,9 @@ impl Blocks {
         self.uses.elements_per_chunk()
     }
 
-    /// Whether the use word of `block` has memory. If not, nothing of the block has, its metadata included.
-    pub(crate) fn is_populated(&self, block: u64) -> bool {
-        self.uses.get_populated(block).is_some()
+    /// The first of `blocks` whose use word has memory. Nothing of the others has, their metadata included.
+    pub(crate) fn next_populated(&self, blocks: Range<u64>) -> Option<u64> {
+        self.uses.next_populated(blocks)
     }
 
     /// Gives the memory of the words of `blocks` back to the system, as far as it holds no others' words: of the free bits, and
