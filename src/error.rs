@@ -32,6 +32,11 @@ pub enum SpaceError {
         /// The system's error number; 0 where there was none.
         os_error: i32,
     },
+    /// No memory for what describes the space itself.
+    NoMemory {
+        /// Bytes that were wanted.
+        bytes: u64,
+    },
 }
 
 impl fmt::Display for SpaceError {
@@ -46,6 +51,7 @@ impl fmt::Display for SpaceError {
                 "{bytes} bytes of address space were refused (error {os_error}): raise the limit on address space \
                  (RLIMIT_AS, vm.overcommit_memory) or ask for fewer `max_pages`"
             ),
+            SpaceError::NoMemory { bytes } => write!(f, "no memory for {bytes} bytes of a space"),
         }
     }
 }
@@ -55,6 +61,12 @@ impl Error for SpaceError {}
 impl From<ReserveError> for SpaceError {
     fn from(error: ReserveError) -> SpaceError {
         SpaceError::AddressSpace { bytes: error.bytes, os_error: error.os_error }
+    }
+}
+
+impl From<NoMemory> for SpaceError {
+    fn from(error: NoMemory) -> SpaceError {
+        SpaceError::NoMemory { bytes: error.bytes }
     }
 }
 

@@ -146,7 +146,7 @@ mod tests {
 
     fn parts() -> (Door, Door, Seats, Bell) {
         crate::sync::prepare_barriers();
-        (Door::open(), Door::open(), Seats::new(Seating { cores: 4, cached_pages: 0 }), Bell::new())
+        (Door::open(), Door::open(), Seats::new(Seating { cores: 4, cached_pages: 0 }).unwrap(), Bell::new())
     }
 
     #[test]

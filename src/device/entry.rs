@@ -55,29 +55,35 @@ pub(crate) enum NotRetired {
 impl Entry {
     /// A device in `range`, whose last block is prepared in the free map. It has no callbacks yet.
     pub(crate) fn new(index: u32, range: OffsetRange, config: DeviceConfig, space: &Space) -> Result<Entry, NoMemory> {
-        let entry = Entry::with(index, range, config, space.seating(range.nr_pages()), Phase::Alive);
+        let entry = Entry::with(index, range, config, space.seating(range.nr_pages()), Phase::Alive)?;
         entry.map.begin(space.blocks())?;
         Ok(entry)
     }
 
     /// What stands for a device that is gone.
-    pub(crate) fn nobody() -> Entry {
+    pub(crate) fn nobody() -> Result<Entry, NoMemory> {
         let seating = Seating { cores: 0, cached_pages: 0 };
         Entry::with(0, OffsetRange::EMPTY, DeviceConfig::new(0), seating, Phase::Gone)
     }
 
-    fn with(index: u32, range: OffsetRange, config: DeviceConfig, seating: Seating, phase: Phase) -> Entry {
-        Entry {
+    fn with(
+        index: u32,
+        range: OffsetRange,
+        config: DeviceConfig,
+        seating: Seating,
+        phase: Phase,
+    ) -> Result<Entry, NoMemory> {
+        Ok(Entry {
             index,
             range,
             owner: config.owner,
             name: config.name,
             listeners: Listeners::new(config.is_deferred),
             entrance: Door::open(),
-            seats: Seats::new(seating),
+            seats: Seats::new(seating)?,
             map: FreeMap::new(range),
             phase: Mutex::new(phase),
-        }
+        })
     }
 
     #[inline]

@@ -21,7 +21,7 @@ use crate::geometry::{BLOCK_SHIFT, PAGES_PER_BLOCK, blocks_for};
 use crate::live::Door;
 use crate::section_map::SectionMap;
 use crate::space::Space;
-use crate::sparse::{Layout, ReserveError, SparseArray, Zeroed};
+use crate::sparse::{Layout, NoMemory, ReserveError, SparseArray, Zeroed, probe_heap};
 use crate::sync::{
     Arc, AtomicPtr, AtomicU32, Epochs, Guard, Mutex,
     Ordering::{Acquire, Relaxed, Release},
@@ -30,6 +30,9 @@ use crate::words::{Offset, OffsetRange, Order};
 
 /// How many devices can be registered at once. Number 0 is none.
 pub(crate) const MAX_DEVICES: u32 = if crate::geometry::MODEL { 4 } else { 1 << 19 };
+
+/// The most heap memory that a map of devices needs for one more.
+const MAP_BYTES: usize = 4096;
 
 /// The registered devices.
 pub(crate) struct DeviceTable {
@@ -108,8 +111,13 @@ impl DeviceTable {
         }
         let range = Offset::new(first_block << BLOCK_SHIFT).and_then(|start| OffsetRange::new(start, nr_pages));
         let Some(range) = range else { unreachable!("block {first_block} is beyond the offsets") };
+        // Room for every number, so that forgetting a device needs no memory.
+        let nr_devices = registry.devices.len() + 1;
+        let bytes = nr_devices as u64 * size_of::<u32>() as u64;
+        registry.free_numbers.try_reserve(nr_devices).map_err(|_| NoMemory { bytes })?;
         let slot = self.slots.populate(u64::from(number))?;
         self.directory.populate(range)?;
+        probe_heap(size_of::<Entry>() + MAP_BYTES)?;
         let mut entry = Entry::new(number, range, config, space)?;
         // Nothing can fail from here on, and nothing is known of the device until it is complete.
         entry.set_ops(ops);
@@ -144,7 +152,9 @@ impl DeviceTable {
         self.directory.leave(entry.range());
         let blocks = entry.map().blocks();
         registry.devices.remove(&blocks.start);
-        space.trim_around(&self.all(), blocks);
+        if let Some(devices) = self.all_of(&registry) {
+            space.trim_around(&devices, blocks);
+        }
         registry.free_numbers.push(entry.index());
         drop(registry);
         // SAFETY: The device has retired: no page is counted in, and none will be.
@@ -225,16 +235,30 @@ impl DeviceTable {
         entries
     }
 
-    /// Runs `f` on all devices, by offset, while none comes or goes.
-    pub(crate) fn while_registered<R>(&self, f: impl FnOnce(&[Arc<Entry>]) -> R) -> R {
-        let _registry = self.registry.lock();
-        f(&self.all())
+    /// The same for whoever has the registry: exact, and without being pinned. `None` if there is no memory for the list.
+    fn all_of(&self, registry: &Registry) -> Option<Vec<Arc<Entry>>> {
+        let mut entries = Vec::new();
+        entries.try_reserve_exact(registry.devices.len()).ok()?;
+        for number in 1..self.next_number.load(Relaxed) {
+            // Relaxed: written under the lock.
+            let entry = self.slots.get(u64::from(number)).and_then(|slot| NonNull::new(slot.entry.load(Relaxed)));
+            // SAFETY: The slot has a reference, which is taken out under the lock.
+            entries.extend(entry.map(|entry| unsafe { keep(entry) }));
+        }
+        entries.sort_unstable_by_key(|entry| entry.range().start());
+        Some(entries)
+    }
+
+    /// Runs `f` on all devices, by offset, while none comes or goes. `None` without memory for a list of them.
+    pub(crate) fn while_registered<R>(&self, f: impl FnOnce(&[Arc<Entry>]) -> R) -> Option<R> {
+        let registry = self.registry.lock();
+        Some(f(&self.all_of(&registry)?))
     }
 
     /// The same, unless one is just coming or going, or another is about this.
     pub(crate) fn try_while_registered<R>(&self, f: impl FnOnce(&[Arc<Entry>]) -> R) -> Option<R> {
-        let _registry = self.registry.try_lock()?;
-        Some(f(&self.all()))
+        let registry = self.registry.try_lock()?;
+        Some(f(&self.all_of(&registry)?))
     }
 
     /// Bytes of metadata: reserved and populated.

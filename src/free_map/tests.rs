@@ -23,7 +23,7 @@ impl Map<'_> {
         crate::sync::prepare_barriers();
         let map = FreeMap::new(range(first_block, nr_pages));
         map.begin(blocks).unwrap();
-        Map { blocks, map, seats: Seats::new(Seating { cores: 4, cached_pages: 0 }) }
+        Map { blocks, map, seats: Seats::new(Seating { cores: 4, cached_pages: 0 }).unwrap() }
     }
 
     fn claim(&self, order: Order) -> Result<u64, ClaimError> {

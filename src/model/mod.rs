@@ -189,7 +189,7 @@ const CACHED_PAGES: u64 = 4 * NR_SEATS as u64;
 
 fn seats(cached_pages: u64) -> Seats {
     crate::sync::prepare_barriers();
-    let seats = Seats::new(Seating { cores: 1, cached_pages });
+    let seats = Seats::new(Seating { cores: 1, cached_pages }).expect("memory");
     // Here, and not when a thread first comes: that would say nothing of the threads' order.
     (0..NR_SEATS).for_each(|number| _ = seats.seat(number));
     seats

@@ -5,7 +5,7 @@
 //! with read-modify-writes and without a stash. Seats stay until the device goes; when a thread ends, the next one of
 //! its number goes on with what it left.
 //!
-//! Below: `sync`. Above: `free_map`, `live`, `device`. Edges: [stash], [steal], [drain].
+//! Below: `sync`, `sparse`. Above: `free_map`, `live`, `device`. Edges: [stash], [steal], [drain].
 #![forbid(unsafe_code)]
 
 mod recent;
@@ -20,6 +20,7 @@ pub(crate) use spans::{SpanHint, SpanHints};
 pub(crate) use stash::{NR_ORDERS, Oldest, Stash, orders};
 
 use crate::geometry::MODEL;
+use crate::sparse::NoMemory;
 use crate::sync::{
     AtomicI64, AtomicU64, Mutex,
     Ordering::{Acquire, Relaxed, Release},
@@ -185,7 +186,7 @@ pub(crate) struct Seating {
 }
 
 impl Seats {
-    pub(crate) fn new(seating: Seating) -> Seats {
+    pub(crate) fn new(seating: Seating) -> Result<Seats, NoMemory> {
         // Twice the cores: threads that wait have numbers too.
         let (nr_threads, nr_leased) = if MODEL {
             (2, 1)
@@ -194,13 +195,17 @@ impl Seats {
         };
         let nr = nr_threads + nr_leased;
         let Some(shared) = Seat::new(false, 0, 0) else { unreachable!("a stash of no pages needs no memory") };
-        Seats {
+        let mut own = Vec::new();
+        let bytes = (nr * size_of::<OnceLock<Vec<Seat>>>()) as u64;
+        own.try_reserve_exact(nr).map_err(|_| NoMemory { bytes })?;
+        own.resize_with(nr, OnceLock::new);
+        Ok(Seats {
             shared,
-            own: (0..nr).map(|_| OnceLock::new()).collect(),
+            own: own.into(),
             nr_threads,
             budget: seating.cached_pages / nr as u64,
             leases: Mutex::new(Leases { free: Vec::new(), nr_used: 0 }),
-        }
+        })
     }
 
     /// The most pages that all caches together ever keep.
@@ -235,17 +240,21 @@ impl Seats {
         seat.first().unwrap_or(&self.shared)
     }
 
-    /// The number of a seat that is nobody else's until it is given back; `None` if all are leased.
+    /// The number of a seat that is nobody else's until it is given back; `None` if all are leased, or there is no memory to
+    /// note it.
     pub(crate) fn lease(&self) -> Option<usize> {
         let mut leases = self.leases.lock();
         if let Some(number) = leases.free.pop() {
             return Some(number);
         }
         let number = self.nr_threads + leases.nr_used;
-        (number < self.own.len()).then(|| {
-            leases.nr_used += 1;
-            number
-        })
+        // Room for all that are leased, so that giving one back needs no memory.
+        let nr_leased = leases.nr_used + 1;
+        if number >= self.own.len() || leases.free.try_reserve(nr_leased).is_err() {
+            return None;
+        }
+        leases.nr_used = nr_leased;
+        Some(number)
     }
 
     /// Gives a leased seat back.

@@ -13,7 +13,7 @@
 //! interval.
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use crate::page::Page;
 use crate::sparse::Chunk;
@@ -25,7 +25,7 @@ const WINDOW: u64 = 64;
 
 /// For each section that was given back with places out of the common way, these, by place. They stay when the section is
 /// populated again, to tell then which places have been used since.
-pub(super) struct Generations(Mutex<BTreeMap<u64, Box<[Stray]>>>);
+pub(super) struct Generations(Mutex<HashMap<u64, Box<[Stray]>>>);
 
 /// The generation of one place.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -52,39 +52,37 @@ impl Stray {
 
 impl Generations {
     pub(super) fn new() -> Generations {
-        Generations(Mutex::new(BTreeMap::new()))
+        Generations(Mutex::new(HashMap::new()))
     }
 
     /// What to keep of the records of `chunk`, none of which is live; `None` if there is no memory to remember them by.
     pub(super) fn keep(&self, chunk: Chunk<'_, Page>) -> Option<u32> {
         let base = u64::from(chunk.kept);
+        // How far each place has come from the base. The caller holds the section: these do not change.
+        let places = || chunk.elements.iter().map(|page| page.state().generation());
+        let steps = || places().map(|generation| generations_between(base, generation));
         let mut all = self.0.lock();
         let mut before = all.get(&chunk.first).map_or(&[][..], |strays| strays).iter().peekable();
-        // Places away from the base, and how far; and how often the busiest was used.
-        let (mut away, mut busiest) = (Vec::new(), 0);
-        away.try_reserve_exact(chunk.elements.len()).ok()?;
-        for (record, page) in chunk.elements.iter().enumerate() {
-            let began = before.next_if(|stray| stray.record() == record).map_or(base, |stray| stray.generation());
-            let generation = page.state().generation();
-            busiest = busiest.max(generations_between(began, generation));
-            let steps = generations_between(base, generation);
-            if steps > 0 {
-                away.push((record, steps));
-            }
-        }
-        // The base goes no further than any place was used, as it takes those along that were not.
+        let began = |record| before.next_if(|stray| stray.record() == record).map_or(base, |stray| stray.generation());
+        let uses = (0..).map(began).zip(places()).map(|(began, generation)| generations_between(began, generation));
+        let busiest = uses.max().unwrap_or(0);
+        // The base goes no further than any place was used, as it takes those along that were not. In 16 bits, as a generation has
+        // 15, so that little memory is needed to give some back.
         let mut sorted = Vec::new();
-        sorted.try_reserve_exact(away.len()).ok()?;
-        sorted.extend(away.iter().map(|&(_, steps)| steps).filter(|&steps| steps <= busiest));
+        sorted.try_reserve_exact(steps().filter(|&steps| steps > 0).count()).ok()?;
+        sorted.extend(steps().filter(|&steps| steps > 0 && steps <= busiest).map(|steps| steps as u16));
         sorted.sort_unstable();
         let common = most_in_a_window(&sorted);
-        away.retain(|&(_, steps)| steps > common || common - steps >= WINDOW);
+        drop(sorted);
+        let is_stray = |steps: u64| steps > 0 && (steps > common || common - steps >= WINDOW);
         let mut strays = Vec::new();
-        strays.try_reserve_exact(away.len()).ok()?;
-        strays.extend(away.iter().map(|&(record, steps)| Stray::new(record, generations_on(base, steps))));
+        strays.try_reserve_exact(steps().filter(|&steps| is_stray(steps)).count()).ok()?;
+        let away = steps().enumerate().filter(|&(_, steps)| is_stray(steps));
+        strays.extend(away.map(|(record, steps)| Stray::new(record, generations_on(base, steps))));
         if strays.is_empty() {
             all.remove(&chunk.first);
         } else {
+            all.try_reserve(1).ok()?;
             all.insert(chunk.first, strays.into());
         }
         Some(generations_on(base, common) as u32)
@@ -108,14 +106,14 @@ impl Generations {
 
 /// The lowest of the `sorted` numbers such that as many as possible are at most [`WINDOW`] - 1 below it; 0 if there are
 /// none.
-fn most_in_a_window(sorted: &[u64]) -> u64 {
+fn most_in_a_window(sorted: &[u16]) -> u64 {
     let (mut from, mut best) = (0, (0, 0));
     for (to, &steps) in sorted.iter().enumerate() {
-        while steps - sorted[from] >= WINDOW {
+        while u64::from(steps - sorted[from]) >= WINDOW {
             from += 1;
         }
         if to + 1 - from > best.0 {
-            best = (to + 1 - from, steps);
+            best = (to + 1 - from, u64::from(steps));
         }
     }
     best.1

@@ -8,8 +8,12 @@ use crate::geometry::{MAX_PAGES_LIMIT, MODEL, PAGES_PER_BLOCK, blocks_for};
 use crate::live::Bell;
 use crate::section_map::SectionMap;
 use crate::space::Space;
+use crate::sparse::probe_heap;
 use crate::sync::{Arc, prepare_barriers};
 use crate::wait::WaitTable;
+
+/// The most heap memory that a space is made of.
+const HEAP_BYTES: usize = 64 << 10;
 
 /// Which pages of host memory the metadata itself lies in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -106,6 +110,7 @@ impl SpaceBuilder {
         if self.max_pages > MAX_PAGES_LIMIT {
             return Err(SpaceError::too_many(self.max_pages));
         }
+        probe_heap(HEAP_BYTES)?;
         prepare_barriers();
         let nr_blocks = blocks_for(self.max_pages);
         let nr_pages = nr_blocks * PAGES_PER_BLOCK;
@@ -115,7 +120,7 @@ impl SpaceBuilder {
             blocks: Blocks::new(nr_blocks, sections.blocks_per_section())?,
             sections,
             devices: DeviceTable::new(nr_pages)?,
-            nobody: Arc::new(Entry::nobody()),
+            nobody: Arc::new(Entry::nobody()?),
             max_pages: nr_pages,
             bell: Bell::new(),
             waits: WaitTable::new(),

@@ -35,7 +35,7 @@ pub(super) fn trim(space: &Space) -> u64 {
         // Whether or not a device has them: what a small one leaves behind stays for the next.
         trim.regions(0..space.max_pages() >> BLOCK_SHIFT)
     };
-    if GIVES_BACK { space.table().while_registered(trim_all) } else { 0 }
+    if GIVES_BACK { space.table().while_registered(trim_all).unwrap_or(0) } else { 0 }
 }
 
 /// Gives back what is around `blocks`, which a device has left, unless all that there is may stay.
@@ -121,18 +121,17 @@ impl Trim<'_> {
         metadata + words
     }
 
-    /// Takes `blocks` from all devices that have any of them.
+    /// Takes `blocks` from all devices that have any of them. Without memory to note that, none.
     fn hold(&self, blocks: Range<u64>) -> Option<Vec<Hold<'_>>> {
         let end_of = |entry: &Entry| entry.map().blocks().end;
         let first = self.devices.partition_point(|entry| end_of(entry) <= blocks.start);
-        self.devices[first..]
-            .iter()
-            .take_while(|entry| entry.map().blocks().start < blocks.end)
-            .map(|entry| {
-                let seat = entry.seats().of_this_thread();
-                entry.map().hold(entry.claimer(self.space, seat), blocks.clone())
-            })
-            .collect()
+        let mut held = Vec::new();
+        for entry in self.devices[first..].iter().take_while(|entry| entry.map().blocks().start < blocks.end) {
+            let seat = entry.seats().of_this_thread();
+            held.try_reserve(1).ok()?;
+            held.push(entry.map().hold(entry.claimer(self.space, seat), blocks.clone())?);
+        }
+        Some(held)
     }
 
     /// Gives what caches of a device keep to its map, as far as others do not put as much in again.

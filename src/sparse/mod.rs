@@ -130,6 +130,18 @@ pub(crate) struct ReserveError {
     pub(crate) os_error: i32,
 }
 
+/// Asks for `bytes` of heap memory in one piece, and gives them back.
+///
+/// For what is about to be made of small pieces that cannot be refused in stable Rust (an `Arc`, a node of a map): if
+/// memory has run out, this is an error, where they would abort the process. Another thread may still take the memory in between.
+pub(crate) fn probe_heap(bytes: usize) -> Result<(), NoMemory> {
+    let mut probe = Vec::<u8>::new();
+    probe.try_reserve_exact(bytes).map_err(|_| NoMemory { bytes: bytes as u64 })?;
+    // So that the compiler does not make nothing of it.
+    core::hint::black_box(&mut probe);
+    Ok(())
+}
+
 impl fmt::Display for NoMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "no memory for {} bytes of metadata", self.bytes)
@@ -143,22 +155,47 @@ pub(crate) mod shortage {
 
     use super::NoMemory;
 
+    /// Which of this thread's populates fail.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(crate) enum Shortage {
+        /// All but so many first ones.
+        After(u32),
+        /// One, before which so many succeed.
+        Once(u32),
+    }
+
     thread_local! {
-        static POPULATES_LEFT: Cell<Option<u32>> = const { Cell::new(None) };
+        static SHORTAGE: Cell<Option<Shortage>> = const { Cell::new(None) };
+        static FAILED: Cell<u32> = const { Cell::new(0) };
     }
 
     /// Lets this thread populate `nr` more chunks (any number, with `None`).
     pub(crate) fn after(nr: Option<u32>) {
-        POPULATES_LEFT.set(nr);
+        SHORTAGE.set(nr.map(Shortage::After));
+    }
+
+    /// Runs `work` while populates of this thread fail; how many did.
+    pub(crate) fn during<R>(shortage: Shortage, work: impl FnOnce() -> R) -> (R, u32) {
+        SHORTAGE.set(Some(shortage));
+        FAILED.set(0);
+        let result = work();
+        SHORTAGE.set(None);
+        (result, FAILED.get())
     }
 
     pub(super) fn meet() -> Result<(), NoMemory> {
-        match POPULATES_LEFT.get() {
-            Some(0) => Err(NoMemory { bytes: 4096 }),
-            left => {
-                POPULATES_LEFT.set(left.map(|left| left - 1));
-                Ok(())
+        let shortage = SHORTAGE.get();
+        SHORTAGE.set(match shortage {
+            Some(Shortage::After(left)) => Some(Shortage::After(left.saturating_sub(1))),
+            Some(Shortage::Once(left)) => left.checked_sub(1).map(Shortage::Once),
+            None => return Ok(()),
+        });
+        match shortage {
+            Some(Shortage::After(0) | Shortage::Once(0)) => {
+                FAILED.set(FAILED.get() + 1);
+                Err(NoMemory { bytes: 4096 })
             }
+            _ => Ok(()),
         }
     }
 }

@@ -28,6 +28,8 @@ struct Stage {
     next_place: AtomicU64,
     next_serial: AtomicU64,
     found: AtomicU64,
+    /// By calls; what goes by itself is not counted.
+    trimmed_bytes: AtomicU64,
 }
 
 /// Knows its own folios, by the serial number of its device in the upper half of their words, and how often it is dropped.
@@ -58,12 +60,24 @@ const LOOKS: &[fn(&Stage, &mut Rng)] = &[
     allocate_from_what_is_found,
     go_through_devices,
     walk_what_is_found,
+    walk_what_is_found,
     give_metadata_back,
+    give_metadata_back,
+    count_everything,
 ];
 
 /// What the owner of a device does with it while it lives.
-const USES: &[for<'s> fn(&'s Stage, &mut Own<'s>, &mut Rng)] =
-    &[allocate, allocate, allocate, allocate_range, give_back, give_back, unregister_early];
+const USES: &[for<'s> fn(&'s Stage, &mut Own<'s>, &mut Rng)] = &[
+    allocate,
+    allocate,
+    allocate,
+    allocate_range,
+    give_back,
+    give_back,
+    give_all_back,
+    fill_and_give_back,
+    unregister_early,
+];
 
 impl Stage {
     fn on_board(&self, rng: &mut Rng) -> (SoftLeaf, u64) {
@@ -162,11 +176,22 @@ fn walk_what_is_found(stage: &Stage, rng: &mut Rng) {
     }
 }
 
+/// Beside everything that others do: whatever is empty at the moment goes, and comes again when somebody allocates there.
 fn give_metadata_back(stage: &Stage, rng: &mut Rng) {
-    // Not so often that there is never any.
-    if rng.number() % 16 == 0 {
-        stage.space.trim();
+    let (leaf, word) = stage.on_board(rng);
+    // What is found is kept while its surroundings go.
+    let kept = stage.space.lookup(leaf).and_then(PageRef::try_get);
+    stage.trimmed_bytes.fetch_add(stage.space.trim(), Relaxed);
+    match kept {
+        Some(folio) => stage.check(&folio, word),
+        None => stage.check_page(stage.space.lookup(leaf), word),
     }
+}
+
+fn count_everything(stage: &Stage, _: &mut Rng) {
+    let report = stage.space.report();
+    assert_eq!(report.live_pages + report.free_pages, report.registered_pages);
+    assert!(report.registered_pages <= MAX_PAGES);
 }
 
 /// A device and the leaves of it, by offset.
@@ -212,6 +237,27 @@ fn allocate_range<'s>(stage: &'s Stage, own: &mut Own<'s>, rng: &mut Rng) {
 fn give_back<'s>(stage: &'s Stage, own: &mut Own<'s>, _: &mut Rng) {
     let one = own.leaves.keys().next().copied();
     one.into_iter().for_each(|offset| own.take(stage, offset));
+}
+
+/// Then whole sections are empty, and go at the next trim, or by themselves.
+fn give_all_back<'s>(stage: &'s Stage, own: &mut Own<'s>, rng: &mut Rng) {
+    if rng.number() % 4 == 0 {
+        let all: Vec<_> = own.leaves.keys().copied().collect();
+        all.into_iter().for_each(|offset| own.take(stage, offset));
+    }
+}
+
+/// Everything there is room for, in folios of one order, which are put again: what is empty comes and goes.
+fn fill_and_give_back<'s>(stage: &'s Stage, own: &mut Own<'s>, rng: &mut Rng) {
+    let order = Order::new([0, 4, 9][below(rng, 3)]).expect("small");
+    let mut folios = Vec::new();
+    let nr = (own.device.nr_free_pages() >> order.get()).min(2_000) as usize;
+    // Who looks up may have taken some of it meanwhile.
+    let _ = own.device.alloc_many(order, nr, &mut folios);
+    for folio in &folios {
+        folio.set_private(own.serial << 32 | u64::from(u32::MAX));
+        stage.found.fetch_add(1, Relaxed);
+    }
 }
 
 fn unregister_early<'s>(_: &'s Stage, own: &mut Own<'s>, _: &mut Rng) {
@@ -262,6 +308,7 @@ pub(crate) fn churn(nr_owners: usize, seed: u64, limit: Duration) {
         next_place: AtomicU64::new(0),
         next_serial: AtomicU64::new(1),
         found: AtomicU64::new(0),
+        trimmed_bytes: AtomicU64::new(0),
     };
     let (end, failed) = (Instant::now() + limit, AtomicBool::new(false));
     /// Tells the others when it is dropped in a panic.
@@ -287,9 +334,18 @@ pub(crate) fn churn(nr_owners: usize, seed: u64, limit: Duration) {
         (0..LOOKERS).for_each(|number| spawn(number, |stage, rng| LOOKS[below(rng, LOOKS.len())](stage, rng)));
         (0..nr_owners as u64).for_each(|number| spawn(LOOKERS + number, one_life));
     });
-    println!("{} devices, {} folios found", stage.next_serial.load(Relaxed), stage.found.load(Relaxed));
+    let report = stage.space.report();
+    println!(
+        "{} devices, {} folios found; {} bytes trimmed by calls; {} chunks populated, {} given back",
+        stage.next_serial.load(Relaxed),
+        stage.found.load(Relaxed),
+        stage.trimmed_bytes.load(Relaxed),
+        report.metadata_populates,
+        report.metadata_trims,
+    );
+    let gives_back = cfg!(all(target_os = "linux", not(farpage_heap)));
+    assert!(report.metadata_trims > 20 || !gives_back, "sections came and went");
     assert!(stage.next_serial.into_inner() > 20 && stage.found.into_inner() > 100, "something was done");
     assert_eq!((stage.space.devices().count(), stage.space.validate()), (0, Ok(())));
-    let report = stage.space.report();
     assert_eq!((report.registered_pages, report.live_pages, report.devices.len()), (0, 0, 0));
 }
