@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 
 seconds=${1:-60}
 [ $# -eq 0 ] || shift
-[ $# -gt 0 ] || set -- ops words
+[ $# -gt 0 ] || set -- ops words mm
 
 cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz
 

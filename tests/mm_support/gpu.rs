@@ -342,7 +342,11 @@ impl<'a, 's> Mirror<'a, 's> {
     pub fn read(&self, range: AddressRange) -> Result<Vec<u8>, RangeError> {
         self.with(range, Some(Access::Read), |entries| {
             let memory = self.gpu.machine.memory();
-            entries.iter().flat_map(|entry| self.gpu.vram.fetch(memory, entry.target().unwrap())).collect()
+            let mut out = Vec::with_capacity(entries.len() * PAGE as usize);
+            entries
+                .iter()
+                .for_each(|entry| out.extend_from_slice(&self.gpu.vram.fetch(memory, entry.target().unwrap())));
+            out
         })
     }
 

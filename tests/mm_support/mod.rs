@@ -3,6 +3,9 @@
 #![allow(dead_code, unused_imports, unreachable_pub, reason = "each test file uses its part")]
 
 mod gpu;
+pub mod model;
+pub mod ops;
+pub mod oracle;
 
 use std::sync::Arc;
 
