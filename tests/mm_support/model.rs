@@ -36,7 +36,7 @@ pub struct Model {
 
 /// The bytes of page `index` of the file.
 pub fn file_page(index: u64) -> Vec<u8> {
-    let page = |at: u64| (at.wrapping_mul(31) >> 2 ^ at ^ (index + 1) * 13) as u8;
+    let page = |at: u64| ((at.wrapping_mul(31) >> 2) ^ at ^ ((index + 1) * 13)) as u8;
     if index < FILE_PAGES { (0..PAGE).map(page).collect() } else { vec![0; PAGE as usize] }
 }
 

@@ -173,7 +173,7 @@ fn wide(byte: &mut impl FnMut() -> u8) -> u64 {
 fn page(byte: &mut impl FnMut() -> u8) -> u64 {
     match byte() {
         near @ 0..=159 => (u64::from(near % 4) * 512 + u64::from(near >> 4)) % WINDOW,
-        below @ 160..=191 => u64::from(below % 4) * 512 + 511 - u64::from(below % 32 >> 2),
+        below @ 160..=191 => u64::from(below % 4) * 512 + 511 - u64::from((below % 32) >> 2),
         192..=255 => wide(byte) % WINDOW,
     }
 }
