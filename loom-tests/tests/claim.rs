@@ -14,7 +14,7 @@
 //! before it acquires, too.
 
 use farpage::model::{Bits, Map, Tried};
-use farpage_loom_tests::{Owned, bounded, bounded_by, unbounded};
+use farpage_loom_tests::{Owned, bounded, bounded_less, unbounded};
 use loom::{sync::Arc, thread};
 
 struct Shared {
@@ -194,7 +194,7 @@ fn a_block_is_claimed_after_the_last_use_of_its_run() {
 
 #[test]
 fn three_threads_share_a_block() {
-    bounded_by(1, "claim: three threads", || {
+    bounded_less(2, "claim: three threads", || {
         let shared = Shared::new(4, &[]);
         let others = [0, 1].map(|order| {
             let shared = shared.clone();
