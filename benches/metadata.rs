@@ -142,7 +142,7 @@ fn lives(nr_pages: usize, nr_rounds: usize) -> Table {
 }
 
 /// One page here and there.
-fn thinly(nr: u64, nr_rounds: usize) -> Table {
+fn thinly(nr: usize, nr_rounds: usize) -> Table {
     let mut samples: [Vec<Thin>; 2] = [Vec::new(), Vec::new()];
     for round in 0..nr_rounds {
         for turn in 0..2 {
@@ -150,7 +150,7 @@ fn thinly(nr: u64, nr_rounds: usize) -> Table {
             samples[advice].push(use_thinly(ADVICES[advice], nr));
         }
     }
-    let line = |(what, of): (&str, fn(&Thin) -> f64)| {
+    let line = |what: &str, of: fn(&Thin) -> f64| {
         let [base, huge] = [0, 1].map(|advice| samples[advice].iter().map(of).collect::<Vec<f64>>());
         let ratios = base.iter().zip(&huge).map(|(base, huge)| base / huge).collect();
         Line {
@@ -161,16 +161,16 @@ fn thinly(nr: u64, nr_rounds: usize) -> Table {
             to_yardstick: None,
         }
     };
-    let lines: [(&str, fn(&Thin) -> f64); 3] = [
-        ("the first page there, microseconds", |thin| thin.first_micros),
-        ("the same page again, microseconds", |thin| thin.again_micros),
-        ("KiB resident by the first", |thin| thin.resident_kib),
+    let lines = vec![
+        line("the first page there, microseconds", |thin| thin.first_micros),
+        line("the same page again, microseconds", |thin| thin.again_micros),
+        line("KiB resident by the first", |thin| thin.resident_kib),
     ];
     Table {
-        title: format!("a page in each of {nr} sections of 512 MiB"),
+        title: format!("a page in each of {nr} devices of 512 MiB"),
         unit: "a page".into(),
         yardstick: String::new(),
         nr_rounds,
-        lines: lines.into_iter().map(line).collect(),
+        lines,
     }
 }

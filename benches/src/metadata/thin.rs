@@ -4,14 +4,14 @@
 
 use std::time::Instant;
 
-use farpage::{DeviceConfig, Offset, RangeRequest, Space};
+use farpage::{Device, DeviceConfig, Folio, Order, Space};
 
 use super::life::metadata_pages;
 use crate::machine;
 use crate::plain::PageAdvice;
 
-/// Pages between two that are used: a section of huge pages.
-const STRIDE: u64 = 1 << 17;
+/// Pages of a device: a section of huge pages.
+const PAGES: u64 = 1 << 17;
 
 /// What one page costs where nothing else lives.
 #[derive(Clone, Copy, Debug)]
@@ -24,33 +24,26 @@ pub struct Thin {
     pub resident_kib: f64,
 }
 
-/// Allocates a page in each of `nr` sections, twice.
-pub fn use_thinly(advice: PageAdvice, nr: u64) -> Thin {
+/// Allocates a page of each of `nr` devices, twice.
+pub fn use_thinly(advice: PageAdvice, nr: usize) -> Thin {
     let builder = Space::builder().metadata_pages(metadata_pages(advice)).spare_metadata(u64::MAX).cache_percent(0);
     let space = builder.build().expect("address space for the metadata");
-    let device = space.register(DeviceConfig::new((nr + 1) * STRIDE)).expect("a device in an empty space");
-    let start = device.range().start().get();
-    let mut ranges = Vec::with_capacity(nr as usize);
-    let mut micros = || {
-        // The first one populates what all of them share.
-        for at in [0..1, 1..nr + 1].map(|sections| sections.map(|at| start + at * STRIDE)) {
-            let (_, before) = machine::huge_and_resident_bytes();
-            let begun = Instant::now();
-            ranges.extend(at.map(|page| {
-                let page = Offset::new(page).expect("in the device");
-                device.alloc_range(RangeRequest::new(1).at(page)).expect("a free page")
-            }));
-            let micros = begun.elapsed().as_secs_f64() * 1e6 / nr as f64;
-            let (_, after) = machine::huge_and_resident_bytes();
-            if ranges.len() as u64 == nr + 1 {
-                assert_eq!(device.nr_live_pages(), nr + 1);
-                ranges.clear();
-                return (micros, after.saturating_sub(before) as f64 / 1024.0 / nr as f64);
-            }
-        }
-        unreachable!("the second time round there are all of them")
+    let register = |_| space.register(DeviceConfig::new(PAGES)).expect("room for all");
+    let devices: Vec<Device<'_>> = (0..=nr).map(register).collect();
+    // What the first one populates is shared by many.
+    let _kept = devices[nr].alloc(Order::ZERO).expect("a free page");
+    let mut folios: Vec<Folio<'_>> = Vec::with_capacity(nr);
+    let mut alloc_each = || {
+        let (_, before) = machine::huge_and_resident_bytes();
+        let begun = Instant::now();
+        folios.extend(devices[..nr].iter().map(|device| device.alloc(Order::ZERO).expect("a free page")));
+        let micros = begun.elapsed().as_secs_f64() * 1e6 / nr as f64;
+        let (_, after) = machine::huge_and_resident_bytes();
+        assert!(devices.iter().all(|device| device.nr_live_pages() == 1));
+        folios.clear();
+        (micros, after.saturating_sub(before) as f64 / 1024.0 / nr as f64)
     };
-    let (first_micros, resident_kib) = micros();
-    let (again_micros, _) = micros();
+    let (first_micros, resident_kib) = alloc_each();
+    let (again_micros, _) = alloc_each();
     Thin { first_micros, again_micros, resident_kib }
 }
