@@ -11,6 +11,7 @@
 //! - [`alloc`]: allocators as contestants, the threads that drive them, and the table of that.
 //! - [`folio`]: references and locks of live folios, beside `Arc` and bare atomics.
 //! - [`fragmentation`]: streams of mixed orders, and the best-fit oracle beside them.
+//! - [`metadata`]: the metadata itself, under base and under huge pages, as it comes and goes.
 //! - [`register`]: registrations of whole devices, beside a record for every page.
 //! - [`split`]: a block into pages and back, beside allocations of them.
 //! - [`plan`]: what to run, from the environment and the command line.
@@ -24,6 +25,7 @@ pub mod course;
 pub mod folio;
 pub mod fragmentation;
 pub mod machine;
+pub mod metadata;
 pub mod ours;
 pub mod peers;
 pub mod plain;

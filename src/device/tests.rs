@@ -208,7 +208,7 @@ fn run(operation: &Operation, shortage: Shortage, is_trimmed: bool) -> (u32, boo
     }
     let before = unpopulated(&space);
     let (mut failed, mut no_shortage) = (0, |work: &mut dyn FnMut()| work());
-    let outcome = (operation.run)(&world, &mut |work| failed = shortage::during(shortage, &mut *work).1);
+    let outcome = (operation.run)(&world, &mut |work| failed = shortage::during(shortage, work).1);
     world.check();
     let is_refused = outcome.is_err();
     match outcome {

@@ -58,30 +58,39 @@ impl Generations {
     /// What to keep of the records of `chunk`, none of which is live; `None` if there is no memory to remember them by.
     pub(super) fn keep(&self, chunk: Chunk<'_, Page>) -> Option<u32> {
         let base = u64::from(chunk.kept);
-        // How far each place has come from the base. The caller holds the section: these do not change.
-        let places = || chunk.elements.iter().map(|page| page.state().generation());
-        let steps = || places().map(|generation| generations_between(base, generation));
+        let steps_of = |page: &Page| generations_between(base, page.state().generation());
         let mut all = self.0.lock();
         let mut before = all.get(&chunk.first).map_or(&[][..], |strays| strays).iter().peekable();
-        let began = |record| before.next_if(|stray| stray.record() == record).map_or(base, |stray| stray.generation());
-        let uses = (0..).map(began).zip(places()).map(|(began, generation)| generations_between(began, generation));
-        let busiest = uses.max().unwrap_or(0);
-        // The base goes no further than any place was used, as it takes those along that were not. In 16 bits, as a generation has
-        // 15, so that little memory is needed to give some back.
-        let mut sorted = Vec::new();
-        sorted.try_reserve_exact(steps().filter(|&steps| steps > 0).count()).ok()?;
-        sorted.extend(steps().filter(|&steps| steps > 0 && steps <= busiest).map(|steps| steps as u16));
-        sorted.sort_unstable();
-        let common = most_in_a_window(&sorted);
-        drop(sorted);
-        let is_stray = |steps: u64| steps > 0 && (steps > common || common - steps >= WINDOW);
+        // How far places are away from the base; and how often the busiest was used. In 16 bits, as a generation has 15: what is
+        // given back should not take much first.
+        let (mut away, mut busiest) = (Vec::<u16>::new(), 0);
+        away.try_reserve_exact(chunk.elements.len()).ok()?;
+        for (record, page) in chunk.elements.iter().enumerate() {
+            let steps = steps_of(page);
+            busiest = busiest.max(match before.next_if(|stray| stray.record() == record) {
+                Some(stray) => generations_between(stray.generation(), page.state().generation()),
+                None => steps,
+            });
+            if steps > 0 {
+                away.push(steps as u16);
+            }
+        }
+        away.sort_unstable();
+        // The base goes no further than any place was used, as it takes those along that were not.
+        let (common, nr_common) = most_in_a_window(&away[..away.partition_point(|&steps| u64::from(steps) <= busiest)]);
         let mut strays = Vec::new();
-        strays.try_reserve_exact(steps().filter(|&steps| is_stray(steps)).count()).ok()?;
-        let away = steps().enumerate().filter(|&(_, steps)| is_stray(steps));
-        strays.extend(away.map(|(record, steps)| Stray::new(record, generations_on(base, steps))));
-        if strays.is_empty() {
+        let nr_strays = away.len() - nr_common;
+        strays.try_reserve_exact(nr_strays).ok()?;
+        drop(away);
+        if nr_strays == 0 {
             all.remove(&chunk.first);
         } else {
+            let away = chunk.elements.iter().map(steps_of).enumerate();
+            let is_stray = |steps: u64| steps > 0 && (steps > common || common - steps >= WINDOW);
+            strays.extend(
+                away.filter(|&(_, steps)| is_stray(steps))
+                    .map(|(record, steps)| Stray::new(record, generations_on(base, steps))),
+            );
             all.try_reserve(1).ok()?;
             all.insert(chunk.first, strays.into());
         }
@@ -104,19 +113,19 @@ impl Generations {
     }
 }
 
-/// The lowest of the `sorted` numbers such that as many as possible are at most [`WINDOW`] - 1 below it; 0 if there are
-/// none.
-fn most_in_a_window(sorted: &[u16]) -> u64 {
+/// The lowest of the `sorted` numbers such that as many as possible are at most [`WINDOW`] - 1 below it, and how many these
+/// are; 0 if there are none.
+fn most_in_a_window(sorted: &[u16]) -> (u64, usize) {
     let (mut from, mut best) = (0, (0, 0));
     for (to, &steps) in sorted.iter().enumerate() {
         while u64::from(steps - sorted[from]) >= WINDOW {
             from += 1;
         }
-        if to + 1 - from > best.0 {
-            best = (to + 1 - from, u64::from(steps));
+        if to + 1 - from > best.1 {
+            best = (u64::from(steps), to + 1 - from);
         }
     }
-    best.1
+    best
 }
 
 #[cfg(test)]

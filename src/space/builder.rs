@@ -19,12 +19,13 @@ const HEAP_BYTES: usize = 64 << 10;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MetadataPages {
-    /// Base pages: 64 KiB become resident with the first folio of a section of 16 MiB. For spaces that are used
-    /// thinly.
+    /// Base pages: 64 KiB become resident with the first folio of a section of 16 MiB, and go again when it is empty. For
+    /// spaces that are used thinly, or by fits and starts.
     #[default]
     Base,
-    /// Huge pages where the system has them: 2 MiB become resident with the first folio of a section of 512 MiB, and
-    /// random lookups in much metadata are faster, as they miss the translation cache less.
+    /// Huge pages where the system has them: 2 MiB become resident with the first folio of a section of 512 MiB, and go again
+    /// when all of that is empty; one page that lives there, or is kept in a cache, keeps them. Populated at once, so that a page of
+    /// the device costs less the first time; and lookups in much metadata are faster, as they miss the translation cache less.
     Huge,
 }
 
@@ -78,13 +79,15 @@ impl SpaceBuilder {
 
     /// How many percent of a device's pages may be kept in caches, all threads' and all [`Cache`](crate::Cache)s'
     /// together; 1 by default, and at most 100. Each gets the same share, and no more than 608 pages. Pages in caches are
-    /// free: they are taken from there before an allocation fails; but they may be missing in large runs.
+    /// free: they are taken from there before an allocation fails; but they may be missing in large runs, and the section of
+    /// metadata that one lies in is not given back by itself.
     pub fn cache_percent(mut self, percent: u8) -> SpaceBuilder {
         self.cache_percent = percent.min(100);
         self
     }
 
-    /// Which pages the metadata lies in; base pages by default.
+    /// Which pages the metadata lies in; base pages by default. The records of pages, that is: what there is for each block of 512
+    /// of them is little, and always lies in base pages.
     pub fn metadata_pages(mut self, pages: MetadataPages) -> SpaceBuilder {
         self.metadata_pages = pages;
         self
@@ -92,7 +95,11 @@ impl SpaceBuilder {
 
     /// How many bytes of metadata in which nothing lives any more are kept before it is given back to the system by itself: 320
     /// KiB by default (5 sections of base pages), `u64::MAX` for ever ([`Space::trim`] gives it back when you like).
-    /// At least one section, of which up to twice as many may stay.
+    ///
+    /// Counted in whole sections (64 KiB, or 2 MiB with [huge pages](MetadataPages::Huge)), at least one; a sixteenth of all
+    /// that are populated if that is more. Up to twice as many stay: those that emptied lately, and those of the round before, which go
+    /// next if nothing has lived in them since. If what was given back is wanted again soon, up to 64 more wait for some rounds.
+    /// See [`Space::trim`] for what else stays.
     pub fn spare_metadata(mut self, bytes: u64) -> SpaceBuilder {
         self.spare_metadata = bytes;
         self
@@ -102,7 +109,8 @@ impl SpaceBuilder {
     ///
     /// # Errors
     ///
-    /// [`SpaceError`] with the numbers.
+    /// [`SpaceError`] with the numbers: [`SpaceError::AddressSpace`] where that is limited (`RLIMIT_AS`),
+    /// [`SpaceError::NoMemory`] where the heap has less than 64 KiB.
     pub fn build(self) -> Result<Space, SpaceError> {
         if self.max_pages == 0 {
             return Err(SpaceError::ZeroPages);
