@@ -15,6 +15,9 @@ use crate::wait::WaitTable;
 /// The most heap memory that a space is made of.
 const HEAP_BYTES: usize = 64 << 10;
 
+/// How much metadata may stay in which nothing lives.
+const SPARE_METADATA: u64 = 320 << 10;
+
 /// Which pages of host memory the metadata itself lies in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -55,7 +58,7 @@ impl Default for SpaceBuilder {
             cores: if MODEL { 1 } else { std::thread::available_parallelism().map_or(1, usize::from) },
             cache_percent: if MODEL { 100 } else { 1 },
             metadata_pages: MetadataPages::default(),
-            spare_metadata: 320 << 10,
+            spare_metadata: SPARE_METADATA,
         }
     }
 }
@@ -134,7 +137,7 @@ impl SpaceBuilder {
             waits: WaitTable::new(),
             cores: self.cores,
             cache_percent: self.cache_percent,
-            spare_bytes: self.spare_metadata,
+            spare_bytes: self.spare_metadata.min(SPARE_METADATA),
             spare_sections: (self.spare_metadata != u64::MAX).then_some(spare.max(1)),
         })
     }

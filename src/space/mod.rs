@@ -270,7 +270,7 @@ impl Space {
     /// that uses the device, if that is more); so up to 640 KiB of empty sections stay, and up to 48 KiB of other metadata around each. What empties and fills in turn is left alone: if
     /// sections that were given back are wanted again, up to 64 more wait for a while ([`SpaceBuilder::spare_metadata`]). A page
     /// that is kept in a cache ([`SpaceBuilder::cache_percent`]) keeps its section: only this call empties caches for it. And it
-    /// happens when a device is unregistered, unless all metadata together is no more than may stay.
+    /// happens when a device is unregistered, unless all metadata together is no more than 320 KiB.
     ///
     /// May be called at any time. Each section is taken from the free map for as long as it is looked through, some tens of
     /// microseconds: an allocation that finds nothing else waits for it. Lookups do not notice. What allocates in a section
