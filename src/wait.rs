@@ -84,7 +84,7 @@ impl WaitTable {
 
     #[cold]
     #[inline(never)]
-    fn wake_waiters(&self, page: &Page, head: Offset) {
+    pub(crate) fn wake_waiters(&self, page: &Page, head: Offset) {
         let queue = self.queue(head);
         let gate = queue.gate.lock();
         // The caller still holds its reference, so this is the life that it has unlocked.

@@ -8,10 +8,14 @@ use std::panic::{catch_unwind, resume_unwind};
 
 use crate::device::Entry;
 use crate::device::listeners::Whose;
+use crate::device::ops::Panic;
+use crate::geometry::PAGES_PER_BLOCK;
 use crate::live::Door;
+use crate::page::Page;
 use crate::seat::Seat;
 use crate::section_map::Place;
 use crate::space::Space;
+use crate::words::Order;
 
 /// Ends the folio at `place`, whose last reference the caller has just put, and whose driver's word was `private`.
 #[inline]
@@ -41,19 +45,60 @@ pub(crate) fn end_span(space: &Space, places: impl Iterator<Item = Place> + Clon
         space.sections().prefetch(place);
         space.blocks().prefetch(place.head.get());
     }
-    let mut places = places.peekable();
-    let Some((entry, door)) = places.peek().and_then(|place| space.table().entry_at(space.sections(), place.head))
-    else {
-        unreachable!("a range without pages or device")
-    };
-    let mut panicked = None;
-    let mut ended = Counted { space, pages: 0..0, entry, door, seat: None };
+    let mut endings = Endings::new(space);
     for place in places {
         let Some(record) = space.sections().at(place) else { unreachable!("{place:?} has no metadata") };
-        let head = place.head.get();
-        if !record.put().is_last(|| space.waits().wake(place.head)) {
-            continue;
+        if record.put().is_last(|| space.waits().wake(place.head)) {
+            endings.end(place, record);
         }
+    }
+    endings.finish();
+}
+
+/// Folios that end in one call, of any devices of a space. Each driver is told of each; pages that lie together go back
+/// together, those of the last when this is dropped.
+pub(crate) struct Endings<'a> {
+    space: &'a Space,
+    /// Pages that are still to go back.
+    run: Option<Counted<'a, Range<u64>>>,
+    /// The first panic of a callback.
+    panicked: Option<Panic>,
+}
+
+impl<'a> Endings<'a> {
+    #[inline]
+    pub(crate) fn new(space: &'a Space) -> Endings<'a> {
+        Endings { space, run: None, panicked: None }
+    }
+
+    /// Ends the folio at `place`, whose last reference the caller has just put.
+    #[inline(always)]
+    pub(crate) fn end(&mut self, place: Place, record: &Page) {
+        let (head, nr_pages) = (place.head.get(), place.order.nr_pages());
+        if let Some(run) = &mut self.run {
+            if !run.entry().listeners().are_there() {
+                // A block is of one device, so what lies in a block of the run is of its device. Pages that were had one by
+                // one come from a stash, the last first.
+                if run.pages.end == head && head & (PAGES_PER_BLOCK - 1) != 0 {
+                    run.pages.end += nr_pages;
+                    return;
+                }
+                if run.pages.start == head + nr_pages && run.pages.start & (PAGES_PER_BLOCK - 1) != 0 {
+                    run.pages.start = head;
+                    return;
+                }
+            }
+        }
+        self.end_another(place, record);
+    }
+
+    /// The same for one that does not simply go on where the last one ended.
+    #[inline(never)]
+    fn end_another(&mut self, place: Place, record: &Page) {
+        let space = self.space;
+        let Some((entry, door)) = space.table().entry_at(space.sections(), place.head) else {
+            unreachable!("the device of {place:?} has gone before it");
+        };
         // SAFETY: The folio's pages are counted in until we, or whoever takes them from the queue, count them out; see
         // `Counted::entry`.
         let listeners = unsafe { entry.as_ref() }.listeners();
@@ -61,19 +106,28 @@ pub(crate) fn end_span(space: &Space, places: impl Iterator<Item = Place> + Clon
             // SAFETY: As above.
             let tell = || unsafe { listeners.folio_ended(space, place, record.private()) };
             match catch_unwind(AssertUnwindSafe(tell)) {
-                Ok(Whose::Queues) => continue,
+                Ok(Whose::Queues) => return,
                 Ok(Whose::Callers) => {}
-                Err(panic) => _ = panicked.get_or_insert(panic),
+                Err(panic) => _ = self.panicked.get_or_insert(panic),
             }
         }
-        if ended.pages.end != head {
-            drop(mem::replace(&mut ended, Counted { space, pages: head..head, entry, door, seat: None }));
+        let (head, end) = (place.head.get(), place.head.get() + place.order.nr_pages());
+        match &mut self.run {
+            // Two devices may lie side by side.
+            Some(run) if run.pages.end == head && run.entry == entry => run.pages.end = end,
+            Some(run) if run.pages.start == end && run.entry == entry => run.pages.start = head,
+            // The run before goes back here.
+            run => *run = Some(Counted { space, pages: head..end, entry, door, seat: None }),
         }
-        ended.pages.end = head + place.order.nr_pages();
     }
-    drop(ended);
-    if let Some(panic) = panicked {
-        resume_unwind(panic);
+
+    /// Gives all back, and lets the first panic go on.
+    #[inline]
+    pub(crate) fn finish(self) {
+        drop(self.run);
+        if let Some(panic) = self.panicked {
+            resume_unwind(panic);
+        }
     }
 }
 
@@ -153,6 +207,10 @@ impl Pages for Range<u64> {
     }
 
     fn give_back(&self, space: &Space, entry: &Entry, seat: &Seat) -> u64 {
+        if self.nr_pages() == 1 {
+            // A page alone is soon wanted again.
+            return entry.map().give_back(space.blocks(), seat, self.start, Order::ZERO);
+        }
         entry.map().release_span(entry.claimer(space, seat), self.clone())
     }
 }

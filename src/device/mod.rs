@@ -27,7 +27,7 @@ use batch::{Batch, Runs};
 pub use cache::Cache;
 pub use config::{DeviceConfig, Owner};
 pub use deferred::{DeferredFolio, DeferredFrees};
-pub(crate) use ending::{end_folio, end_folio_at, end_span, give_back};
+pub(crate) use ending::{Endings, end_folio, end_folio_at, end_span, give_back};
 pub(crate) use entry::Entry;
 pub(crate) use ops::Panic;
 pub use ops::{DeviceOps, FolioSplit, FreedFolio, Pressure, SplitPart};

@@ -40,7 +40,7 @@ pub struct FolioGuard<'a, 's> {
 /// ```
 #[must_use = "dropping it unlocks the folio and puts its reference"]
 pub struct LockedFolio<'s> {
-    folio: Folio<'s>,
+    pub(super) folio: Folio<'s>,
 }
 
 const _: () = assert!(size_of::<Option<LockedFolio<'_>>>() == size_of::<Folio<'_>>());

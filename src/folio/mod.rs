@@ -9,6 +9,7 @@ mod maps;
 mod page_ref;
 mod partial;
 mod refused;
+mod sole;
 mod split;
 mod weak;
 mod word;
@@ -69,7 +70,8 @@ impl<'s> Folio<'s> {
     /// The first page.
     #[inline]
     pub fn offset(&self) -> Offset {
-        self.word.place().head
+        // A handle's word names the first page, and so does every direct one.
+        if self.word.is_direct() { self.word.offset() } else { self.word.place().head }
     }
 
     /// The order.

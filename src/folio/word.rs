@@ -50,6 +50,13 @@ impl FolioWord {
         }
     }
 
+    /// The word of a single page, by its offset and its state, which is laid out as a direct leaf is from the order up.
+    #[inline(always)]
+    pub(crate) fn of_single(offset: Offset, state: State) -> FolioWord {
+        let life = state.bits() >> leaf_bits::ORDER_SHIFT << leaf_bits::ORDER_SHIFT;
+        FolioWord::of_direct_leaf(SoftLeaf::from_bits(life | offset.get()))
+    }
+
     #[inline(always)]
     fn bits(self) -> u64 {
         self.0.get()
@@ -83,8 +90,17 @@ impl FolioWord {
     }
 
     /// Where the folio's metadata is.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn place(self) -> Place {
+        // Of one page, as most are.
+        if self.bits() & (leaf_bits::DIRECT | leaf_bits::ORDER) == leaf_bits::DIRECT {
+            return Place { head: self.offset(), order: Order::ZERO };
+        }
+        self.place_of_large()
+    }
+
+    #[inline(never)]
+    fn place_of_large(self) -> Place {
         let order = self.order();
         Place { head: Offset::from_low_bits(order.align_down(self.bits() & leaf_bits::PAYLOAD)), order }
     }

@@ -138,6 +138,12 @@ impl AddressRange {
         address.vpn().wrapping_sub(self.first) < self.nr_pages
     }
 
+    /// Whether the range has page number `vpn`.
+    #[inline]
+    pub(super) const fn has_page(self, vpn: u64) -> bool {
+        vpn.wrapping_sub(self.first) < self.nr_pages
+    }
+
     /// The address of page `index` of the range; `None` beyond its last page.
     pub const fn page(self, index: u64) -> Option<Address> {
         if index < self.nr_pages { Some(Address::of_vpn(self.first + index)) } else { None }

@@ -9,7 +9,8 @@ use super::error::{DriverError, SetupError};
 use super::inner::Inner;
 use super::machine::Machine;
 use super::migrate::{MigrateBatch, MigrateRequest, Migration};
-use super::vma::Vma;
+use super::page_table::Cursor;
+use super::vma::Area;
 use crate::device::{Device, Owner};
 use crate::folio::{Folio, LockedFolio};
 use crate::words::{Offset, OffsetRange};
@@ -61,7 +62,19 @@ impl<'s, T: DeviceDriver<'s> + ?Sized> DeviceDriver<'s> for Arc<T> {
 pub(super) struct Attached<'s> {
     pub(super) device: Device<'s>,
     pub(super) range: OffsetRange,
+    pub(super) owner: Owner,
     pub(super) driver: Arc<dyn DeviceDriver<'s> + 's>,
+}
+
+impl<'s> Attached<'s> {
+    pub(super) fn new(device: &Device<'s>, driver: &Arc<dyn DeviceDriver<'s> + 's>) -> Attached<'s> {
+        Attached {
+            device: device.clone(),
+            range: device.range(),
+            owner: device.owner(),
+            driver: Arc::clone(driver),
+        }
+    }
 }
 
 /// An access to a page that is on a device. Linux: `struct vm_fault`.
@@ -71,7 +84,9 @@ pub struct DeviceFault<'f, 's> {
     pub(super) page: Offset,
     pub(super) folio: &'f LockedFolio<'s>,
     pub(super) is_huge: bool,
-    pub(super) vma: &'f Vma<'s>,
+    pub(super) area: Area,
+    /// Where the page's table is.
+    pub(super) cursor: Cursor<'f>,
     /// The device's offsets, and whose it is.
     pub(super) device: (OffsetRange, Owner),
 }

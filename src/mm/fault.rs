@@ -21,9 +21,9 @@ use super::error::FaultError;
 use super::inner::Inner;
 use super::named::{How, Named, marked, named};
 use super::notifier::{Invalidation, InvalidationKind};
-use super::page_table::{Span, index};
+use super::page_table::{Cursor, Span, index};
 use super::table::Locked;
-use super::vma::Vma;
+use super::vma::{Area, Protection};
 use crate::folio::{LockedFolio, PageRef};
 use crate::mm::address::AddressRange;
 use crate::words::{Access, LeafKind, SoftLeaf};
@@ -74,19 +74,20 @@ impl<'s> AddressSpace<'s> {
         let mut attempts = 0;
         loop {
             let mapped = inner.map_lock.read();
-            let vma = inner.vma(vpn).ok_or(FaultError::NotMapped { address })?;
-            if !vma.protection.allows(access) {
+            let area = inner.area(&mapped, vpn).ok_or(FaultError::NotMapped { address })?;
+            if !area.protection.allows(access) {
                 return Err(FaultError::Protected { address });
             }
-            match inner.look(&vma, address, access)? {
+            let mut cursor = inner.table.cursor();
+            match inner.look(&area, &mut cursor, address, access)? {
                 Step::Done => return Ok(()),
                 Step::Wait(leaf) => {
                     drop(mapped);
                     inner.wait_unlocked(leaf);
                 }
                 Step::OnDevice(leaf, folio, is_huge) => {
-                    inner.bring_home(&vma, address, leaf, folio, is_huge)?;
-                    let now = inner.table.peek(vpn).leaf;
+                    inner.bring_home(area, cursor, address, leaf, folio, is_huge)?;
+                    let now = cursor.peek(vpn).leaf;
                     match named(now) {
                         Some(Named { how: How::Present, access: has, .. })
                             if has >= access && !now.is_write_protect() =>
@@ -104,10 +105,16 @@ impl<'s> AddressSpace<'s> {
                         back_off(attempts);
                     }
                 }
-                Step::Exclusive(leaf, folio) => inner.take_back(&vma, vpn, leaf, &folio),
-                Step::Missing => inner.put_in(&vma, vpn, access)?,
-                Step::Shared(leaf) => inner.copy_on_write(&vma, vpn, leaf)?,
-                Step::SharedHuge(leaf) => inner.copy_on_write_huge(&vma, vpn, leaf)?,
+                Step::Exclusive(leaf, folio) => inner.take_back(area.protection, vpn, leaf, &folio),
+                missing_or_shared => {
+                    // What there is to be put in, the mapping's object says.
+                    let vma = inner.vma(vpn).ok_or(FaultError::NotMapped { address })?;
+                    match missing_or_shared {
+                        Step::Shared(leaf) => inner.copy_on_write(&vma, vpn, leaf)?,
+                        Step::SharedHuge(leaf) => inner.copy_on_write_huge(&vma, vpn, leaf)?,
+                        _ => inner.put_in(&vma, vpn, access)?,
+                    }
+                }
             }
         }
     }
@@ -115,18 +122,35 @@ impl<'s> AddressSpace<'s> {
 
 impl<'s> Inner<'s> {
     /// Looks at the leaf, and does what can be done under the table's lock.
-    fn look(&self, vma: &Vma<'s>, address: Address, access: Access) -> Result<Step<'s>, FaultError> {
+    #[inline]
+    fn look(
+        &self,
+        area: &Area,
+        cursor: &mut Cursor<'_>,
+        address: Address,
+        access: Access,
+    ) -> Result<Step<'s>, FaultError> {
         let vpn = address.vpn();
-        match self.table.span(vpn) {
+        match cursor.span(vpn) {
             Span::Empty => Ok(Step::Missing),
-            Span::Huge(mut middle, at) => self.look_at(vma, address, access, &mut middle, at, true),
-            Span::Small(mut table) => self.look_at(vma, address, access, &mut table, index(vpn, 0), false),
+            Span::Huge(mut middle, at) => self.look_at(area, address, access, &mut middle, at, true),
+            Span::Small(mut table) => {
+                let at = index(vpn, 0);
+                let leaf = table.leaf(at);
+                // A single page on a device, that nobody else has: nearly all that fault so.
+                if leaf.is_direct() && !leaf.is_write_protect() {
+                    if let Some(folio) = self.core().space().lock_direct(leaf) {
+                        return Ok(Step::OnDevice(leaf, folio, false));
+                    }
+                }
+                self.look_at(area, address, access, &mut table, at, false)
+            }
         }
     }
 
     fn look_at(
         &self,
-        vma: &Vma<'s>,
+        area: &Area,
         address: Address,
         access: Access,
         table: &mut Locked<'_>,
@@ -143,7 +167,7 @@ impl<'s> Inner<'s> {
                 touch(table, at, leaf, access);
                 Ok(Step::Done)
             }
-            LeafKind::Present(_) if !vma.backing.is_cow() || self.is_ours_alone(leaf) => {
+            LeafKind::Present(_) if !area.kind.is_cow() || self.is_ours_alone(leaf) => {
                 touch(table, at, leaf.with_access(Access::Write), access);
                 Ok(Step::Done)
             }
@@ -182,32 +206,34 @@ impl<'s> Inner<'s> {
     /// Has the driver bring a page home.
     fn bring_home(
         self: &Arc<Self>,
-        vma: &Vma<'s>,
+        area: Area,
+        cursor: Cursor<'_>,
         address: Address,
         leaf: SoftLeaf,
         folio: LockedFolio<'s>,
         is_huge: bool,
     ) -> Result<(), FaultError> {
-        let Some(page) = leaf.offset() else { return Ok(()) };
-        let (driver, range, owner) = self.core().driver_at(page).ok_or(FaultError::NoDriver { address })?;
+        let Some(page) = named(leaf).and_then(|named| named.target.offset()) else { return Ok(()) };
+        let attached = self.core().driver_at(page).ok_or(FaultError::NoDriver { address })?;
         let page = if is_huge {
             page.checked_add(address.vpn() - super::address::huge_start(address.vpn()))
         } else {
             Some(page)
         };
         let Some(page) = page else { return Ok(()) };
-        let fault = DeviceFault { space: self, address, page, folio: &folio, is_huge, vma, device: (range, owner) };
-        driver.migrate_to_ram(&fault).map_err(|error| FaultError::Device { address, error })
+        let device = (attached.range, attached.owner);
+        let fault = DeviceFault { space: self, address, page, folio: &folio, is_huge, area, cursor, device };
+        attached.driver.migrate_to_ram(&fault).map_err(|error| FaultError::Device { address, error })
     }
 
     /// Takes a page back that a device has for itself: it is mapped as before, and the device is told.
-    pub(super) fn take_back(&self, vma: &Vma<'s>, vpn: u64, leaf: SoftLeaf, _locked: &LockedFolio<'s>) {
+    pub(super) fn take_back(&self, protection: Protection, vpn: u64, leaf: SoftLeaf, _locked: &LockedFolio<'s>) {
         let range = AddressRange::page_of(Address::of_vpn(vpn));
         let _told = self.notifiers.begin(Invalidation { range, kind: InvalidationKind::Exclusive, owner: None });
         let Span::Small(mut table) = self.table.span(vpn) else { return };
         let now = table.leaf(index(vpn, 0));
         // Its marks may have changed, not what it is: we have the lock.
-        let access = if vma.protection.allows(Access::Write) { Access::Write } else { Access::Read };
+        let access = if protection.allows(Access::Write) { Access::Write } else { Access::Read };
         if now.pfn() == leaf.pfn() {
             if let Some(present) = now.from_exclusive(access) {
                 table.set_leaf(index(vpn, 0), present);

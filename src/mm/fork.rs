@@ -75,7 +75,7 @@ impl<'s> Inner<'s> {
                     break;
                 }
                 match self.lock_for_fault(leaf) {
-                    Some(folio) => self.take_back(vma, vpn, leaf, &folio),
+                    Some(folio) => self.take_back(vma.protection, vpn, leaf, &folio),
                     None => self.wait_unlocked(leaf),
                 }
             }

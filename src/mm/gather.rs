@@ -2,8 +2,11 @@
 #![forbid(unsafe_code)]
 
 use super::machine::Core;
+use super::named::{Named, named};
+use super::pages::offset_of;
 use super::table::ENTRIES;
-use crate::words::SoftLeaf;
+use crate::device::Endings;
+use crate::words::{SoftLeaf, Target};
 
 /// Leaves that were taken out of a table, and own their references until [`Gather::flush`].
 ///
@@ -27,15 +30,60 @@ impl<'c, 's> Gather<'c, 's> {
 
     /// Drops the references. The caller holds no page-table lock.
     pub(super) fn flush(&mut self) {
-        while let Some(leaf) = self.leaves.pop() {
-            self.core.unmap(leaf);
+        if self.leaves.is_empty() {
+            return;
         }
+        let mut endings = self.core.endings();
+        for leaf in self.leaves.drain(..) {
+            self.core.unmap_into(leaf, &mut endings);
+        }
+        endings.finish();
     }
 }
 
 impl Drop for Gather<'_, '_> {
-    /// Also what is left when a driver's callback has panicked.
+    /// Also what is left when its holder unwinds.
     fn drop(&mut self) {
         self.flush();
+    }
+}
+
+/// Folios of either space that end in one call.
+pub(super) struct BothEndings<'s> {
+    pub(super) device: Endings<'s>,
+    pub(super) host: Endings<'s>,
+}
+
+impl BothEndings<'_> {
+    /// As [`Endings::finish`].
+    #[inline]
+    pub(super) fn finish(self) {
+        self.device.finish();
+        self.host.finish();
+    }
+}
+
+impl<'s> Core<'s> {
+    #[inline]
+    pub(super) fn endings(&self) -> BothEndings<'s> {
+        BothEndings { device: Endings::new(self.space()), host: Endings::new(self.frames()) }
+    }
+
+    /// Drops the reference that `leaf` owns, if it owns one; folios that end so do it in `endings`.
+    #[inline(always)]
+    pub(super) fn unmap_into(&self, leaf: SoftLeaf, endings: &mut BothEndings<'s>) {
+        let is_done = if leaf.is_direct() {
+            self.space().unmap_direct(leaf, &mut endings.device)
+        } else {
+            match named(leaf) {
+                Some(Named { target: Target::Host(pfn), .. }) => {
+                    self.is_zero_page(pfn) || self.frames().unmap_single(offset_of(pfn), &mut endings.host)
+                }
+                _ => false,
+            }
+        };
+        if !is_done {
+            self.unmap(leaf);
+        }
     }
 }

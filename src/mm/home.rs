@@ -77,6 +77,23 @@ impl Homes {
         Home::from_bits(self.0.get(head.get())?.load(Acquire))
     }
 
+    /// Whether a folio with this first page is anonymous memory's.
+    #[inline(always)]
+    pub(super) fn is_anon(&self, head: Offset) -> bool {
+        // Acquire [home]: as in `get`, though nobody goes on from here.
+        self.0.get(head.get()).is_some_and(|word| word.load(Acquire) & ANON != 0)
+    }
+
+    /// Makes the home of `to`, in these or others, that of `from`. `false` if that has none, or there is no memory.
+    #[inline(always)]
+    pub(super) fn copy(&self, from: Offset, homes: &Homes, to: Offset) -> bool {
+        // Acquire [home]: as in `get`, and Release as in `set`.
+        let home = self.0.get(from.get()).map_or(0, |word| word.load(Acquire));
+        let Ok(word) = homes.0.populate(to.get()) else { return false };
+        word.store(home, Release);
+        home & KNOWN != 0
+    }
+
     #[inline]
     pub(super) fn set(&self, head: Offset, home: Home) -> Result<(), NoMemory> {
         // Release [home]: see `get`.

@@ -17,13 +17,13 @@ use super::address::{AddressRange, PAGES_PER_HUGE, huge_start};
 use super::entry::Entry;
 use super::error::{MachineError, VmaError};
 use super::gather::Gather;
-use super::lock::RwLock;
+use super::lock::{MapLock, Mapped, RwLock};
 use super::machine::Core;
 use super::notifier::Notifiers;
 use super::page_table::{PageTable, Span, index};
 use super::pages::offset_of;
 use super::table::{ENTRIES, Locked};
-use super::vma::{Vma, Vmas};
+use super::vma::{Area, Vma, Vmas};
 use crate::error::TooManyRefs;
 use crate::words::{Access, LeafKind, SoftLeaf};
 
@@ -32,7 +32,7 @@ pub(super) struct Inner<'s> {
     core: Arc<Core<'s>>,
     id: u32,
     pub(super) table: PageTable,
-    pub(super) map_lock: RwLock<()>,
+    pub(super) map_lock: MapLock,
     pub(super) vmas: RwLock<Vmas<'s>>,
     pub(super) notifiers: Notifiers,
 }
@@ -43,7 +43,7 @@ impl<'s> Inner<'s> {
             core: Arc::clone(core),
             id: core.next_id(),
             table: PageTable::new()?,
-            map_lock: RwLock::new(()),
+            map_lock: MapLock::new(),
             vmas: RwLock::new(Vmas::default()),
             notifiers: Notifiers::new(),
         })
@@ -62,6 +62,12 @@ impl<'s> Inner<'s> {
     #[inline]
     pub(super) fn vma(&self, vpn: u64) -> Option<Vma<'s>> {
         self.vmas.read().find(vpn).cloned()
+    }
+
+    /// The same without its object, mostly from what the caller's part of the lock remembers.
+    #[inline]
+    pub(super) fn area(&self, mapped: &Mapped<'_>, vpn: u64) -> Option<Area> {
+        mapped.area(vpn, || self.vmas.read().find(vpn).map(Vma::area))
     }
 
     /// Calls `each` with what stands in each run of 512 pages that `range` has pages of, and the pages of the range there.

@@ -1,15 +1,15 @@
-//! A lock for many readers or one writer, which `sync` does not have: the address space's own.
+//! Locks for many readers or one writer, which `sync` does not have: the plain one, and one in stripes, whose readers write no
+//! line that readers on other cores write.
 #![forbid(unsafe_code)]
 
 #[cfg(not(all(loom, feature = "loom")))]
 mod imp {
-    pub(in super::super) use parking_lot::{RwLock, RwLockReadGuard};
+    pub(in super::super) use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 }
 
 #[cfg(all(loom, feature = "loom"))]
 mod imp {
-    pub(in super::super) use loom::sync::RwLockReadGuard;
-    use loom::sync::RwLockWriteGuard;
+    pub(in super::super) use loom::sync::{RwLockReadGuard, RwLockWriteGuard};
 
     /// loom's, with the face of the other one.
     pub(in super::super) struct RwLock<T>(loom::sync::RwLock<T>);
@@ -30,3 +30,80 @@ mod imp {
 }
 
 pub(super) use imp::*;
+
+use super::vma::Area;
+use crate::geometry::MODEL;
+use crate::sync::{Mutex, thread_slot};
+
+/// A power of two. Two threads of which each is on a core of its own rarely share a stripe.
+const STRIPES: usize = if MODEL { 2 } else { 8 };
+
+/// A lock and a copy of what it guards for each of a few groups of threads. A reader takes its group's; a writer takes all,
+/// in their order, and keeps the copies alike.
+pub(super) struct Striped<T>([Stripe<T>; STRIPES]);
+
+/// On lines of its own, of which processors fetch two at a time.
+#[repr(align(128))]
+struct Stripe<T>(RwLock<T>);
+
+impl<T> Striped<T> {
+    pub(super) fn new(mut value: impl FnMut() -> T) -> Striped<T> {
+        Striped(core::array::from_fn(|_| Stripe(RwLock::new(value()))))
+    }
+
+    #[inline]
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, T> {
+        self.0[thread_slot().unwrap_or(0) % STRIPES].0.read()
+    }
+
+    pub(super) fn write(&self) -> [RwLockWriteGuard<'_, T>; STRIPES] {
+        core::array::from_fn(|stripe| self.0[stripe].0.write())
+    }
+}
+
+/// The lock that keeps an address space's mappings as they are. Each stripe remembers the mapping that was looked for last
+/// there, as long as mappings do not change. (Linux had that for each thread, `vmacache`.)
+pub(super) struct MapLock(Striped<Mutex<Option<Area>>>);
+
+/// [`MapLock`] held shared.
+pub(super) struct Mapped<'a>(RwLockReadGuard<'a, Mutex<Option<Area>>>);
+
+/// [`MapLock`] held exclusively.
+pub(super) struct Changing<'a>(#[allow(dead_code, reason = "held")] [RwLockWriteGuard<'a, Mutex<Option<Area>>>; STRIPES]);
+
+impl MapLock {
+    pub(super) fn new() -> MapLock {
+        MapLock(Striped::new(|| Mutex::new(None)))
+    }
+
+    #[inline]
+    pub(super) fn read(&self) -> Mapped<'_> {
+        Mapped(self.0.read())
+    }
+
+    pub(super) fn write(&self) -> Changing<'_> {
+        let stripes = self.0.write();
+        for recent in &stripes {
+            *recent.lock() = None;
+        }
+        Changing(stripes)
+    }
+}
+
+impl Mapped<'_> {
+    /// The mapping of page `vpn`, by `find` if it is not the one that was looked for last.
+    #[inline]
+    pub(super) fn area(&self, vpn: u64, find: impl FnOnce() -> Option<Area>) -> Option<Area> {
+        let mut recent = self.0.lock();
+        match *recent {
+            Some(area) if area.range.has_page(vpn) => Some(area),
+            _ => {
+                let found = find();
+                if found.is_some() {
+                    *recent = found;
+                }
+                found
+            }
+        }
+    }
+}

@@ -9,9 +9,9 @@ use super::error::MachineError;
 use super::home::{Home, Homes};
 use super::host::{Frame, HostMemory};
 use super::inner::Inner;
-use super::lock::{RwLock, RwLockReadGuard};
+use super::lock::{RwLock, RwLockReadGuard, Striped};
 use super::pages::pfn_of;
-use crate::device::{Device, Owner};
+use crate::device::Device;
 use crate::error::{AllocError, TooManyRefs};
 use crate::folio::Folio;
 use crate::space::Space;
@@ -38,9 +38,6 @@ use crate::words::{Offset, OffsetRange, Order, Pfn, SoftLeaf};
 #[derive(Clone)]
 pub struct Machine<'s>(Arc<Core<'s>>);
 
-/// A driver, the offsets of its device, and whose that is.
-pub(super) type DriverAt<'s> = (Arc<dyn DeviceDriver<'s> + 's>, OffsetRange, Owner);
-
 /// See [`Machine`].
 pub(super) struct Core<'s> {
     space: &'s Space,
@@ -52,7 +49,8 @@ pub(super) struct Core<'s> {
     huge_zero: OnceLock<Folio<'s>>,
     device_homes: Homes,
     host_homes: Homes,
-    drivers: RwLock<Vec<Attached<'s>>>,
+    /// Of each stripe a list and handles of its own.
+    drivers: Striped<Vec<Arc<Attached<'s>>>>,
     address_spaces: RwLock<Vec<Weak<Inner<'s>>>>,
     next_id: AtomicU32,
 }
@@ -87,7 +85,7 @@ impl<'s> Machine<'s> {
             memory,
             zero,
             huge_zero: OnceLock::new(),
-            drivers: RwLock::new(Vec::new()),
+            drivers: Striped::new(Vec::new),
             address_spaces: RwLock::new(Vec::new()),
             next_id: AtomicU32::new(0),
         })))
@@ -117,15 +115,18 @@ impl<'s> Machine<'s> {
     /// The driver must not hold a handle on the machine: each would keep the other. It is handed what it needs with
     /// each fault.
     pub fn attach(&self, device: &Device<'s>, driver: Arc<dyn DeviceDriver<'s> + 's>) {
-        let mut drivers = self.0.drivers.write();
-        drivers.retain(|attached| attached.device != *device);
-        drivers.push(Attached { device: device.clone(), range: device.range(), driver });
-        drivers.sort_by_key(|attached| attached.range.start());
+        for drivers in &mut self.0.drivers.write() {
+            drivers.retain(|attached| attached.device != *device);
+            drivers.push(Arc::new(Attached::new(device, &driver)));
+            drivers.sort_by_key(|attached| attached.range.start());
+        }
     }
 
     /// Takes the driver of `device` away: faults of its pages fail from now on.
     pub fn detach(&self, device: &Device<'s>) {
-        self.0.drivers.write().retain(|attached| attached.device != *device);
+        for drivers in &mut self.0.drivers.write() {
+            drivers.retain(|attached| attached.device != *device);
+        }
     }
 
     pub(super) fn core(&self) -> &Arc<Core<'s>> {
@@ -173,6 +174,25 @@ impl<'s> Core<'s> {
         Ok(homes.set(folio.offset(), home)?)
     }
 
+    /// Whether the page, of which a leaf has a reference, is anonymous memory's, if it is a folio by itself.
+    #[inline(always)]
+    pub(super) fn is_host_anon(&self, page: Offset) -> bool {
+        self.host_homes.is_anon(page)
+    }
+
+    /// The same for a page on a device.
+    #[inline(always)]
+    pub(super) fn is_device_anon(&self, page: Offset) -> bool {
+        self.device_homes.is_anon(page)
+    }
+
+    /// `to` is mapped where `from` is.
+    #[inline(always)]
+    pub(super) fn move_home(&self, from: &Folio<'s>, to: &Folio<'s>) -> bool {
+        let homes = |folio| if self.is_host(folio) { &self.host_homes } else { &self.device_homes };
+        homes(from).copy(from.offset(), homes(to), to.offset())
+    }
+
     #[inline]
     pub(super) fn home(&self, folio: &Folio<'s>) -> Option<Home> {
         let homes = if self.is_host(folio) { &self.host_homes } else { &self.device_homes };
@@ -212,13 +232,13 @@ impl<'s> Core<'s> {
             || self.huge_zero.get().is_some_and(|folio| pfn.get().wrapping_sub(folio.offset().get()) < folio.nr_pages())
     }
 
-    /// The driver of the device that `offset` is of, that device's range and owner; `None` if it has no driver.
-    pub(super) fn driver_at(&self, offset: Offset) -> Option<DriverAt<'s>> {
+    /// The device that `offset` is of, with its driver; `None` if it has no driver.
+    #[inline]
+    pub(super) fn driver_at(&self, offset: Offset) -> Option<Arc<Attached<'s>>> {
         let drivers = self.drivers.read();
         let behind = drivers.partition_point(|attached| attached.range.start() <= offset);
         let attached = drivers.get(behind.checked_sub(1)?)?;
-        let found = || (Arc::clone(&attached.driver), attached.range, attached.device.owner());
-        attached.range.contains(offset).then(found)
+        attached.range.contains(offset).then(|| Arc::clone(attached))
     }
 
     /// The ranges of the devices that have drivers.

@@ -87,6 +87,12 @@ pub(super) fn with_marks_of(to: SoftLeaf, from: SoftLeaf) -> SoftLeaf {
     SoftLeaf::from_bits(to.bits() & !leaf_bits::MARKS | from.bits() & leaf_bits::MARKS)
 }
 
+/// Whether two words differ in nothing but marks.
+#[inline(always)]
+pub(super) fn is_alike(one: SoftLeaf, other: SoftLeaf) -> bool {
+    (one.bits() ^ other.bits()) & !leaf_bits::MARKS == 0
+}
+
 /// The leaf of a page with the dirty mark.
 #[inline(always)]
 pub(super) fn dirtied(leaf: SoftLeaf) -> SoftLeaf {
@@ -110,7 +116,7 @@ pub(super) fn migration_of(leaf: SoftLeaf, is_alone: bool) -> Option<SoftLeaf> {
 }
 
 /// The same for a leaf that has been decoded.
-#[inline]
+#[inline(always)]
 pub(super) fn migration_of_named(leaf: SoftLeaf, named: Named, is_alone: bool) -> Option<SoftLeaf> {
     let Named { how, access, .. } = named;
     let to = match access {

@@ -17,7 +17,7 @@ use super::inner::Inner;
 use super::lock::RwLock;
 use crate::device::Owner;
 use crate::sync::{
-    AtomicU64, Condvar, Mutex,
+    AtomicU32, AtomicU64, Condvar, Mutex,
     Ordering::{Acquire, Relaxed, Release},
     wait_for,
 };
@@ -139,7 +139,11 @@ impl Subscribed {
 }
 
 /// All who want to know of one address space.
-pub(super) struct Notifiers(RwLock<Vec<Arc<Subscribed>>>);
+pub(super) struct Notifiers {
+    all: RwLock<Vec<Arc<Subscribed>>>,
+    /// How many they are.
+    nr: AtomicU32,
+}
 
 /// An invalidation under way: it ends when this is dropped, behind the change.
 #[must_use = "the invalidation ends when it is dropped"]
@@ -147,15 +151,33 @@ pub(super) struct Invalidating(Vec<Arc<Subscribed>>);
 
 impl Notifiers {
     pub(super) fn new() -> Notifiers {
-        Notifiers(RwLock::new(Vec::new()))
+        Notifiers { all: RwLock::new(Vec::new()), nr: AtomicU32::new(0) }
     }
 
-    /// Tells everybody concerned that the leaves change from now on. The caller holds no page-table lock.
+    /// The caller holds `map_lock` and `vmas` exclusively.
+    fn add(&self, subscribed: Arc<Subscribed>) {
+        let mut all = self.all.write();
+        all.push(subscribed);
+        self.nr.store(all.len() as u32, Relaxed);
+    }
+
+    fn remove(&self, subscribed: &Arc<Subscribed>) {
+        let mut all = self.all.write();
+        all.retain(|other| !Arc::ptr_eq(other, subscribed));
+        self.nr.store(all.len() as u32, Relaxed);
+    }
+
+    /// Tells everybody concerned that the leaves change from now on. The caller holds `map_lock` or `vmas`, and no page-table
+    /// lock.
+    #[inline]
     pub(super) fn begin(&self, invalidation: Invalidation) -> Invalidating {
-        let subscribed = self.0.read();
-        if subscribed.is_empty() {
-            return Invalidating(Vec::new());
-        }
+        // Relaxed: who subscribes holds both locks, of which the caller has one.
+        if self.nr.load(Relaxed) == 0 { Invalidating(Vec::new()) } else { self.tell(invalidation) }
+    }
+
+    #[inline(never)]
+    fn tell(&self, invalidation: Invalidation) -> Invalidating {
+        let subscribed = self.all.read();
         let concerned: Vec<_> = subscribed.iter().filter(|to| to.concerns(&invalidation)).cloned().collect();
         drop(subscribed);
         let told = Invalidating(concerned);
@@ -221,7 +243,7 @@ impl<'s> Interval<'s> {
         let subscribed = Arc::new(Subscribed { range, owner, sequence: Sequence::new(), ops });
         let _mapped = space.map_lock.write();
         let _walks = space.vmas.write();
-        space.notifiers.0.write().push(Arc::clone(&subscribed));
+        space.notifiers.add(Arc::clone(&subscribed));
         Interval { space: Arc::clone(space), subscribed }
     }
 
@@ -246,7 +268,7 @@ impl<'s> Interval<'s> {
 impl Drop for Interval<'_> {
     /// An invalidation that is under way may still call.
     fn drop(&mut self) {
-        self.space.notifiers.0.write().retain(|other| !Arc::ptr_eq(other, &self.subscribed));
+        self.space.notifiers.remove(&self.subscribed);
     }
 }
 

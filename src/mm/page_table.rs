@@ -40,6 +40,73 @@ pub(super) enum Span<'t> {
     Small(Locked<'t>),
 }
 
+/// Where the last walk ended, for the next one in the same table.
+#[derive(Clone, Copy)]
+pub(super) struct Cursor<'t> {
+    tree: &'t PageTable,
+    seen: Option<Spot<'t>>,
+}
+
+/// A table of the last level, the word above it that led there, and the number that all pages in it have in common.
+#[derive(Clone, Copy)]
+struct Spot<'t> {
+    number: u64,
+    middle: &'t Table,
+    above: Entry,
+    table: &'t Table,
+}
+
+impl<'t> Cursor<'t> {
+    /// As [`PageTable::span`].
+    #[inline]
+    pub(super) fn span(&mut self, vpn: u64) -> Span<'t> {
+        if let Some(spot) = self.spot(vpn) {
+            let locked = spot.table.lock();
+            if spot.is_there(vpn) {
+                return Span::Small(locked);
+            }
+        }
+        self.walk(vpn)
+    }
+
+    /// As [`PageTable::peek`].
+    #[inline]
+    pub(super) fn peek(&self, vpn: u64) -> Seen {
+        if let Some(spot) = self.spot(vpn) {
+            let leaf = spot.table.peek(index(vpn, 0));
+            // Not before the leaf: see the Acquire of `Table::peek`.
+            if spot.is_there(vpn) {
+                return Seen { leaf: SoftLeaf::from_bits(leaf.bits()), is_huge: false };
+            }
+        }
+        self.tree.peek(vpn)
+    }
+
+    #[inline(always)]
+    fn spot(&self, vpn: u64) -> Option<Spot<'t>> {
+        self.seen.filter(|spot| spot.number == vpn >> TABLE_SHIFT)
+    }
+
+    #[inline(never)]
+    fn walk(&mut self, vpn: u64) -> Span<'t> {
+        let Some(middle) = self.tree.middle(vpn) else { return Span::Empty };
+        let span = self.tree.span_in(middle, vpn);
+        if let Span::Small(locked) = &span {
+            let (number, above) = (vpn >> TABLE_SHIFT, middle.peek(index(vpn, 1)));
+            self.seen = Some(Spot { number, middle, above, table: locked.table() });
+        }
+        span
+    }
+}
+
+impl Spot<'_> {
+    /// Whether the table is still in its place. Under its lock it stays there: a table leaves the tree under its own lock.
+    #[inline(always)]
+    fn is_there(&self, vpn: u64) -> bool {
+        self.middle.peek(index(vpn, 1)) == self.above
+    }
+}
+
 /// A leaf, and whether it stands for 512 pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Seen {
@@ -77,6 +144,12 @@ impl PageTable {
                 }
             }
         }
+    }
+
+    /// For several walks near each other.
+    #[inline]
+    pub(super) fn cursor(&self) -> Cursor<'_> {
+        Cursor { tree: self, seen: None }
     }
 
     /// Locks what stands where page `vpn` is.

@@ -17,7 +17,7 @@ use super::machine::Core;
 use super::named::{How, Named, named};
 use crate::error::TooManyRefs;
 use crate::folio::MapError;
-use crate::folio::{Folio, PageRef};
+use crate::folio::{Folio, LockedFolio, PageRef};
 use crate::words::{Access, Offset, Pfn, SoftLeaf, Target};
 
 /// The number of a host page, by its offset in the space of host pages.
@@ -97,6 +97,18 @@ impl<'s> Core<'s> {
     /// The leaf that the handle's own reference moves into.
     #[inline]
     pub(super) fn leaf_of(&self, folio: Folio<'s>, access: Access) -> SoftLeaf {
+        if self.is_host(&folio) {
+            let pfn = pfn_of(folio.offset());
+            let _owner = folio.into_leaf(access);
+            SoftLeaf::present(pfn, access)
+        } else {
+            folio.into_leaf(access)
+        }
+    }
+
+    /// The same for a handle that has locked its folio, which is unlocked.
+    #[inline(always)]
+    pub(super) fn leaf_of_locked(&self, folio: LockedFolio<'s>, access: Access) -> SoftLeaf {
         if self.is_host(&folio) {
             let pfn = pfn_of(folio.offset());
             let _owner = folio.into_leaf(access);

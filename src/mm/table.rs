@@ -73,7 +73,12 @@ pub(super) struct Locked<'t> {
     used: MutexGuard<'t, Used>,
 }
 
-impl Locked<'_> {
+impl<'t> Locked<'t> {
+    #[inline]
+    pub(super) fn table(&self) -> &'t Table {
+        self.table
+    }
+
     #[inline]
     pub(super) fn entry(&self, index: usize) -> Entry {
         // Relaxed: the lock ordered the last change.
@@ -98,6 +103,14 @@ impl Locked<'_> {
     #[inline]
     pub(super) fn set_leaf(&mut self, index: usize, leaf: SoftLeaf) {
         self.set(index, Entry::leaf(leaf));
+    }
+
+    /// Sets a leaf where there is one.
+    #[inline(always)]
+    pub(super) fn replace_leaf(&mut self, index: usize, leaf: SoftLeaf) {
+        debug_assert!(self.leaf(index) != SoftLeaf::NONE && leaf != SoftLeaf::NONE);
+        // Release [leaf]: as in `set`.
+        self.table.words[index].store(leaf.bits(), Release);
     }
 
     pub(super) fn is_empty(&self) -> bool {

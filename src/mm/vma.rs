@@ -127,7 +127,52 @@ pub(super) struct Vma<'s> {
     pub(super) huge: bool,
 }
 
+/// What a mapping is, but for the object behind it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Area {
+    pub(super) range: AddressRange,
+    pub(super) first_index: u64,
+    pub(super) protection: Protection,
+    pub(super) kind: Kind,
+}
+
+/// What kind of [`Backing`] a mapping has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Anonymous,
+    Shared,
+    FilePrivate,
+    Special,
+}
+
+impl Kind {
+    /// Whether a fork gives the child pages of its own when they are written.
+    #[inline]
+    pub(super) fn is_cow(self) -> bool {
+        matches!(self, Kind::Anonymous | Kind::FilePrivate)
+    }
+}
+
+impl Area {
+    /// The index of page `vpn`, which is in the mapping.
+    #[inline]
+    pub(super) fn index_of(&self, vpn: u64) -> u64 {
+        self.first_index + (vpn - self.range.first())
+    }
+}
+
 impl<'s> Vma<'s> {
+    /// The mapping without its object.
+    pub(super) fn area(&self) -> Area {
+        let kind = match self.backing {
+            Backing::Anonymous => Kind::Anonymous,
+            Backing::Shared(_) => Kind::Shared,
+            Backing::FilePrivate(_) => Kind::FilePrivate,
+            Backing::Special => Kind::Special,
+        };
+        Area { range: self.range, first_index: self.first_index, protection: self.protection, kind }
+    }
+
     /// The index of page `vpn`, which is in the mapping.
     #[inline]
     pub(super) fn index_of(&self, vpn: u64) -> u64 {

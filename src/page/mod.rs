@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod link;
+mod sole;
 mod state;
 
 pub(crate) use link::Link;

@@ -7,22 +7,22 @@ use crate::geometry::{MAX_ORDER, MAX_REFS};
 use crate::words::{DeviceWord, Order, SoftLeaf, leaf_bits};
 
 const COUNT_BITS: u32 = 20;
-const COUNT: u64 = (1 << COUNT_BITS) - 1;
+pub(super) const COUNT: u64 = (1 << COUNT_BITS) - 1;
 /// Next to the count, so that "some references, and not frozen" is one comparison.
-const FROZEN: u64 = 1 << COUNT_BITS;
+pub(super) const FROZEN: u64 = 1 << COUNT_BITS;
 const MAPS_SHIFT: u32 = COUNT_BITS + 1;
 const MAPS_BITS: u32 = 19;
-const MAPS: u64 = ((1 << MAPS_BITS) - 1) << MAPS_SHIFT;
+pub(super) const MAPS: u64 = ((1 << MAPS_BITS) - 1) << MAPS_SHIFT;
 #[allow(dead_code, reason = "used in a constant, which Rust 1.85 does not count")]
 const RESERVED: u64 = 1 << 40;
 /// The upper two bits of the order.
 const ORDER_HIGH_SHIFT: u32 = 41;
-const ORDER_HIGH: u64 = 3 << ORDER_HIGH_SHIFT;
-const LOCKED: u64 = 1 << 43;
-const WAITERS: u64 = 1 << 44;
-const ORDER_LOW: u64 = leaf_bits::ORDER;
+pub(super) const ORDER_HIGH: u64 = 3 << ORDER_HIGH_SHIFT;
+pub(super) const LOCKED: u64 = 1 << 43;
+pub(super) const WAITERS: u64 = 1 << 44;
+pub(super) const ORDER_LOW: u64 = leaf_bits::ORDER;
 const GENERATION: u64 = leaf_bits::GENERATION;
-const LIVE: u64 = leaf_bits::DIRECT;
+pub(super) const LIVE: u64 = leaf_bits::DIRECT;
 
 const _: () = leaf_bits::assert_partition(&[
     COUNT, FROZEN, MAPS, RESERVED, ORDER_HIGH, LOCKED, WAITERS, ORDER_LOW, GENERATION, LIVE,

@@ -1,7 +1,7 @@
 //! The first phase: a slot for each page address, folios locked if nobody has them, migration entries put in.
 #![forbid(unsafe_code)]
 
-use super::slot::{Holder, Slot};
+use super::slot::{Holder, Slot, source};
 use super::{MigrateRequest, Migration};
 use crate::device::Owner;
 use crate::folio::{Folio, PageRef};
@@ -10,38 +10,69 @@ use crate::mm::entry::Entry;
 use crate::mm::inner::Inner;
 use crate::mm::named::{How, Named, migration_of_named, named};
 use crate::mm::notifier::{Invalidation, InvalidationKind};
-use crate::mm::page_table::{Span, index};
-
+use crate::mm::page_table::{Cursor, Span, index};
 use crate::mm::table::Locked;
-use crate::mm::vma::{Backing, Vma};
-use crate::words::{Access, MigrateEntry, OffsetRange, Order, SoftLeaf, Target};
+use crate::mm::vma::Kind;
+use crate::words::{MigrateEntry, Offset, OffsetRange, Order, SoftLeaf, Target};
 
 /// Goes over a range and fills slots.
-struct Collector<'x, 'a, 's> {
-    migration: &'x mut Migration<'a, 's>,
+pub(super) struct Collector<'x, 'a, 's> {
+    pub(super) migration: &'x mut Migration<'a, 's>,
     request: MigrateRequest,
-    vma: Vma<'s>,
-    /// Whose the pages of a range of offsets are, host's or device's: most of a batch are of one device.
-    owner_of: Option<(OffsetRange, bool, Option<Owner>)>,
+    /// Whether a hole may be filled.
+    takes_holes: bool,
+    pub(super) chosen: Chosen,
     /// The slot that last locked a large folio: the next pages may be of it.
     last_large: Option<u32>,
+}
+
+/// Whether the request selects pages of a range of offsets, of host pages or of devices: most of a batch are of one device.
+#[derive(Clone, Copy)]
+pub(super) struct Chosen {
+    range: OffsetRange,
+    on_device: bool,
+    is_selected: bool,
+}
+
+impl Chosen {
+    /// What is known of a page; `None` for one of another device.
+    #[inline(always)]
+    pub(super) fn knows(&self, on_device: bool, page: Offset) -> Option<bool> {
+        (self.on_device == on_device && self.range.contains(page)).then_some(self.is_selected)
+    }
+
+    fn new(request: &MigrateRequest, range: OffsetRange, on_device: bool, owner: Option<Owner>) -> Chosen {
+        let is_selected = match (on_device, owner) {
+            (true, _) => request.device_private && owner == request.owner,
+            (false, None) => request.system,
+            (false, Some(_)) => request.host_visible && owner == request.owner,
+        };
+        Chosen { range, on_device, is_selected }
+    }
 }
 
 impl<'a, 's> Migration<'a, 's> {
     /// `device`: offsets of a device that are known to be an owner's.
     pub(super) fn collect(&mut self, request: MigrateRequest, device: Option<(OffsetRange, Owner)>) {
         let Some(place) = &self.place else { return };
-        let (space, range, vma) = (place.space, place.range, place.vma.clone());
+        let (space, range, mut cursor) = (place.space, place.range, place.cursor);
+        let takes_holes = request.system && place.area.kind == Kind::Anonymous;
         let _told =
             space.notifiers.begin(Invalidation { range, kind: InvalidationKind::Migrate, owner: request.owner });
         self.batch.slots.reserve(range.nr_pages() as usize);
-        let owner_of = device.map(|(range, owner)| (range, true, Some(owner)));
-        let mut collector = Collector { migration: self, request, vma, owner_of, last_large: None };
+        let chosen = match device {
+            Some((range, owner)) => Chosen::new(&request, range, true, Some(owner)),
+            None => Chosen::new(&request, self.core.ram().range(), false, None),
+        };
+        let mut collector = Collector { migration: self, request, takes_holes, chosen, last_large: None };
         let mut vpn = range.first();
         while vpn < range.end() {
             let stop = (huge_start(vpn) + PAGES_PER_HUGE).min(range.end());
-            collector.run(space, vpn, stop);
+            collector.run(space, &mut cursor, vpn, stop);
             vpn = stop;
+        }
+        if let Some(place) = &mut self.place {
+            place.cursor = cursor;
         }
     }
 }
@@ -56,9 +87,9 @@ enum Huge {
 
 impl<'s> Collector<'_, '_, 's> {
     /// Pages `vpn..stop`, for which there is one word in the middle table.
-    fn run(&mut self, space: &Inner<'s>, vpn: u64, stop: u64) {
+    fn run(&mut self, space: &Inner<'s>, cursor: &mut Cursor<'_>, vpn: u64, stop: u64) {
         loop {
-            match space.table.span(vpn) {
+            match cursor.span(vpn) {
                 Span::Empty => return self.empty(stop - vpn),
                 Span::Small(mut table) => {
                     return (vpn..stop).for_each(|vpn| self.page(&mut table, index(vpn, 0)));
@@ -84,14 +115,10 @@ impl<'s> Collector<'_, '_, 's> {
         &mut self.migration.batch.slots
     }
 
-    /// Whether a hole may be filled.
-    fn takes_holes(&self) -> bool {
-        self.request.system && matches!(self.vma.backing, Backing::Anonymous)
-    }
-
     /// No table: `nr_pages` holes, or one of 512 pages.
     fn empty(&mut self, nr_pages: u64) {
-        let hole = if self.takes_holes() { Slot::hole(SoftLeaf::NONE).src } else { MigrateEntry::EMPTY };
+        let hole = if self.takes_holes { Slot::HOLE.src } else { MigrateEntry::EMPTY };
+        self.migration.has_holes |= self.takes_holes;
         let whole = nr_pages == PAGES_PER_HUGE && self.request.compound;
         self.migration.has_compound |= whole;
         for page in 0..nr_pages {
@@ -110,15 +137,16 @@ impl<'s> Collector<'_, '_, 's> {
         let is_zero = self.migration.core.is_zero(leaf);
         if nr_pages < PAGES_PER_HUGE || !self.request.compound {
             // One that takes no part need not be taken apart for that.
-            let takes_part = if is_zero { self.takes_holes() } else { self.is_selected(leaf) };
+            let takes_part = if is_zero { self.takes_holes } else { self.is_selected(leaf) };
             return if takes_part { Huge::ToSplit } else { Huge::Skipped };
         }
         let mut slot = Slot::EMPTY;
         if is_zero {
-            if !self.takes_holes() {
+            if !self.takes_holes {
                 return Huge::Skipped;
             }
-            slot = Slot::hole(leaf);
+            slot = Slot::HOLE;
+            self.migration.has_holes = true;
         } else {
             if self.migration.core.page(leaf).map(PageRef::order) != Some(Order::HUGE) {
                 return Huge::Skipped;
@@ -134,13 +162,26 @@ impl<'s> Collector<'_, '_, 's> {
     }
 
     /// One page.
-    #[inline]
+    #[inline(always)]
     fn page(&mut self, table: &mut Locked<'_>, at: usize) {
         let leaf = table.leaf(at);
+        match self.single(leaf) {
+            Some(slot) => {
+                table.replace_leaf(at, slot.entry);
+                self.slots().push(slot);
+            }
+            None => self.page_of_any_kind(table, at, leaf),
+        }
+    }
+
+    /// The same for a leaf that is not of a single page.
+    #[inline(never)]
+    fn page_of_any_kind(&mut self, table: &mut Locked<'_>, at: usize, leaf: SoftLeaf) {
         let mut slot = Slot::EMPTY;
         if leaf == SoftLeaf::NONE || self.migration.core.is_zero(leaf) {
-            if self.takes_holes() {
-                slot = Slot::hole(leaf);
+            if self.takes_holes {
+                slot = Slot::HOLE;
+                self.migration.has_holes = true;
             }
         } else if let Some(entry) = self.lock(leaf, &mut slot) {
             table.set_leaf(at, entry);
@@ -149,7 +190,6 @@ impl<'s> Collector<'_, '_, 's> {
     }
 
     /// Locks the folio of a page that is selected, fills the slot, and returns the migration entry to put in.
-    #[inline]
     fn lock(&mut self, leaf: SoftLeaf, slot: &mut Slot<'s>) -> Option<SoftLeaf> {
         let named = named(leaf)?;
         let Named { how: How::Present | How::Private, access, target } = named else { return None };
@@ -174,8 +214,8 @@ impl<'s> Collector<'_, '_, 's> {
             }
             Err(folio) => self.locked_already(&folio)?,
         };
-        slot.src = MigrateEntry::page(target).with_migrate(true).with_write(access == Access::Write);
-        slot.leaf = leaf;
+        self.migration.has_others = true;
+        slot.src = source(target, access);
         slot.index = page.index() as u32;
         slot.is_unmapped = true;
         migration_of_named(leaf, named, is_alone)
@@ -199,22 +239,13 @@ impl<'s> Collector<'_, '_, 's> {
     }
 
     /// Whether the request selects a page by where it lies and whose that is.
-    #[inline]
     fn is_selected_page(&mut self, target: Target, page: PageRef<'s>) -> bool {
         let on_device = matches!(target, Target::Device(_));
-        let owner = match self.owner_of {
-            Some((range, of_device, owner)) if of_device == on_device && range.contains(page.offset()) => owner,
-            _ => {
-                let device = page.device();
-                let owner = (device != *self.migration.core.ram()).then(|| device.owner());
-                self.owner_of = Some((device.range(), on_device, owner));
-                owner
-            }
-        };
-        match (on_device, owner) {
-            (true, _) => self.request.device_private && owner == self.request.owner,
-            (false, None) => self.request.system,
-            (false, Some(_)) => self.request.host_visible && owner == self.request.owner,
-        }
+        self.chosen.knows(on_device, page.offset()).unwrap_or_else(|| {
+            let device = page.device();
+            let owner = (device != *self.migration.core.ram()).then(|| device.owner());
+            self.chosen = Chosen::new(&self.request, device.range(), on_device, owner);
+            self.chosen.is_selected
+        })
     }
 }

@@ -1,6 +1,7 @@
 //! Migration by offset, of whatever is mapped wherever: a device is to be emptied. Linux: `migrate_device_range()`.
 #![forbid(unsafe_code)]
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::slot::{Holder, Slot};
@@ -38,7 +39,7 @@ impl<'s> Machine<'s> {
         batch.slots.clear();
         batch.slots.reserve(range.nr_pages() as usize);
         let mut migration = Migration {
-            core: Arc::clone(self.core()),
+            core: Cow::Owned(Arc::clone(self.core())),
             batch,
             place: None,
             fault: None,
@@ -46,6 +47,8 @@ impl<'s> Machine<'s> {
             first: range.start().get(),
             phase: Phase::Collected,
             has_compound: true,
+            has_holes: false,
+            has_others: true,
             _mapped: None,
         };
         for offset in range.iter() {

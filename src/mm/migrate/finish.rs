@@ -1,20 +1,19 @@
 //! The last phases: what moves is settled, and the entries become leaves.
 #![forbid(unsafe_code)]
 
-use super::slot::{Holder, Slot};
+use super::slot::Slot;
 use super::unmap::{moving, part_of, restored};
 use super::{Migration, Phase, folio_of};
-use crate::folio::{Folio, LockedFolio};
+use crate::folio::Folio;
 use crate::mm::address::{PAGES_PER_HUGE, huge_start};
 use crate::mm::entry::Entry;
 use crate::mm::home::Home;
 use crate::mm::inner::Inner;
-use crate::mm::named::{dirtied, with_marks_of};
 use crate::mm::notifier::{Invalidation, InvalidationKind};
 use crate::mm::page_table::{Span, index};
 use crate::mm::table::Locked;
 use crate::mm::walk::{Part, Site, Tell};
-use crate::words::{Access, Order, SoftLeaf};
+use crate::words::{Order, SoftLeaf};
 
 impl<'s> Migration<'_, 's> {
     /// Settles what moves: each page that has a destination and is not pinned, and each hole that is one still. How many
@@ -27,35 +26,42 @@ impl<'s> Migration<'_, 's> {
             return 0;
         }
         self.phase = Phase::Moved;
-        let range = self.place.as_ref().map(|place| place.range);
-        let has_holes = self.batch.slots.iter().any(|slot| slot.is_hole() && slot.dst.is_some());
-        let told = match (&self.place, range) {
-            (Some(place), Some(range)) if has_holes => {
-                let kind = InvalidationKind::Migrate;
-                Some(place.space.notifiers.begin(Invalidation { range, kind, owner: self.owner }))
+        let _told = match &self.place {
+            Some(place) if self.has_holes => {
+                let invalidation =
+                    Invalidation { range: place.range, kind: InvalidationKind::Migrate, owner: self.owner };
+                Some(place.space.notifiers.begin(invalidation))
             }
             _ => None,
         };
         let mut moved = 0;
-        for slot in 0..self.nr_slots() {
-            if !self.batch.slots[slot].is_moving() {
-                continue;
-            }
-            let nr_pages = if self.batch.slots[slot].is_compound() { PAGES_PER_HUGE } else { 1 };
-            if self.batch.slots[slot].is_part && self.batch.slots[slot].index == 0 {
-                self.take_leaves_apart(slot);
-            }
-            let moves = if self.batch.slots[slot].is_hole() { self.fill(slot) } else { self.rehome(slot) };
-            if moves {
-                moved += nr_pages;
-            } else {
-                let slot = &mut self.batch.slots[slot];
-                slot.src = slot.src.with_migrate(false);
-                slot.dst = None;
+        for index in 0..self.nr_slots() {
+            let slot = &mut self.batch.slots[index];
+            if slot.is_single && slot.settle_single(&self.core, self.fault) {
+                moved += 1;
+            } else if slot.is_moving() {
+                moved += self.settle(index);
             }
         }
-        drop(told);
         moved
+    }
+
+    /// Settles slot `index`, which is to move; how many pages do.
+    #[inline(never)]
+    fn settle(&mut self, index: usize) -> u64 {
+        let slot = &self.batch.slots[index];
+        let nr_pages = if slot.is_compound() { PAGES_PER_HUGE } else { 1 };
+        if slot.is_part && slot.index == 0 {
+            self.take_leaves_apart(index);
+        }
+        let moves = if self.batch.slots[index].is_hole() { self.fill(index) } else { self.rehome(index) };
+        if moves {
+            return nr_pages;
+        }
+        let slot = &mut self.batch.slots[index];
+        slot.src = slot.src.with_migrate(false);
+        slot.dst = None;
+        0
     }
 
     /// Ends the migration: every page is where it belongs, unlocked, and sources that moved are freed to their drivers.
@@ -95,8 +101,8 @@ impl<'s> Migration<'_, 's> {
     fn fill(&mut self, index: usize) -> bool {
         let (Some(place), Some(dst)) = (&self.place, &self.batch.slots[index].dst) else { return false };
         let vpn = place.range.first() + index as u64;
-        let home = Home { space: place.space.id(), index: place.vma.index_of(vpn), is_anon: true };
-        let access = if place.vma.protection.allows(Access::Write) { Access::Write } else { Access::Read };
+        let home = Home { space: place.space.id(), index: place.area.index_of(vpn), is_anon: true };
+        let access = place.allowed();
         if self.core.set_home(dst, home).is_err() {
             return false;
         }
@@ -133,24 +139,24 @@ impl<'s> Migration<'_, 's> {
         }
         self.phase = Phase::Done;
         self.restore_own();
-        for index in 0..self.nr_slots() {
-            self.restore_others(index);
+        if self.has_others {
+            for index in 0..self.nr_slots() {
+                self.restore_others(index);
+            }
         }
-        // Unlocks and puts the sources, which wakes who waits, and the destinations; last of all, and under no lock of ours,
-        // since drivers are called.
-        self.batch.slots.clear();
+        self.release();
     }
 
     /// The entries of the range itself, with each table locked once.
     fn restore_own(&mut self) {
-        let Some(place) = &self.place else { return };
-        let slots = &mut self.batch.slots;
+        let Some(place) = &mut self.place else { return };
+        let (core, slots) = (&**self.core, &mut self.batch.slots);
         let mut first = 0;
         while first < slots.len() {
             let vpn = place.range.first() + first as u64;
             let behind = (first + (huge_start(vpn) + PAGES_PER_HUGE - vpn) as usize).min(slots.len());
             if slots[first..behind].iter().any(|slot| slot.is_unmapped) {
-                match place.space.table.span(vpn) {
+                match place.cursor.span(vpn) {
                     Span::Empty => {}
                     Span::Huge(mut middle, at) => {
                         let folio = folio_of(slots, self.fault, first);
@@ -162,7 +168,7 @@ impl<'s> Migration<'_, 's> {
                                 continue;
                             }
                             let at = index_of(vpn + (slot - first) as u64);
-                            if place.space.restore_single(&mut table, at, &mut slots[slot], self.fault) {
+                            if slots[slot].is_single && slots[slot].restore_single(core, &mut table, at) {
                                 continue;
                             }
                             let folio = folio_of(slots, self.fault, slot);
@@ -214,38 +220,6 @@ impl<'s> Inner<'s> {
         if let Some(leaf) = restored(self.core(), entry, moving.access, folio, dst) {
             table.set(at, Entry::leaf(leaf));
         }
-    }
-
-    /// The same for a slot whose one leaf is all that there is: the destination's own reference moves into it. `false` for all
-    /// other slots.
-    #[inline]
-    fn restore_single(
-        &self,
-        table: &mut Locked<'_>,
-        at: usize,
-        slot: &mut Slot<'s>,
-        fault: Option<&LockedFolio<'s>>,
-    ) -> bool {
-        let src = match (&slot.holder, fault) {
-            (Holder::Own(src), _) | (Holder::Fault, Some(src)) => src,
-            _ => return false,
-        };
-        if slot.has_others || slot.is_compound() {
-            return false;
-        }
-        let entry = table.leaf(at);
-        let Some(moving) = moving(entry).filter(|moving| self.core().index_of(moving.target, src).is_some()) else {
-            return false;
-        };
-        let Some(dst) = slot.dst.take() else { return false };
-        // Nobody waits for a folio that no leaf has named yet; who waits for the page waits for the source.
-        let dst = dst.unlock();
-        let is_home = self.core().is_host(&dst) && !self.core().is_host(src);
-        let leaf = with_marks_of(self.core().leaf_of(dst, moving.access), entry);
-        table.set_leaf(at, if is_home { dirtied(leaf) } else { leaf });
-        let had = src.unmap_one();
-        debug_assert!(had, "{entry:?} owned a reference of its folio");
-        true
     }
 
     /// The same for the entry of one slot, at `vpn`.

@@ -23,10 +23,12 @@ mod collect;
 mod evict;
 mod finish;
 mod request;
+mod single;
 mod slot;
 mod unmap;
 
 use core::fmt;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 pub use request::MigrateRequest;
@@ -38,18 +40,28 @@ use super::address_space::AddressSpace;
 use super::driver::DeviceFault;
 use super::error::{DestinationError, SetupError};
 use super::inner::Inner;
-use super::lock::RwLockReadGuard;
+use super::lock::Mapped;
 use super::machine::{Core, Machine};
-use super::vma::{Backing, Protection, Vma};
+use super::page_table::Cursor;
+use super::vma::{Area, Kind, Protection};
 use crate::device::Owner;
 use crate::folio::{Folio, LockedFolio};
-use crate::words::{MigrateEntry, Order};
+use crate::words::{Access, MigrateEntry, Order};
 
 /// Where in the table the slots stand: those of a range of an address space.
 pub(super) struct Place<'a, 's> {
     space: &'a Arc<Inner<'s>>,
-    vma: Vma<'s>,
     range: AddressRange,
+    area: Area,
+    /// Where the tables of the range are.
+    cursor: Cursor<'a>,
+}
+
+impl Place<'_, '_> {
+    /// What a leaf may allow there.
+    fn allowed(&self) -> Access {
+        if self.area.protection.allows(Access::Write) { Access::Write } else { Access::Read }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +77,7 @@ enum Phase {
 /// Dropping it finalizes it: what was not moved is back in its place.
 #[must_use = "a migration that is dropped at once moves nothing"]
 pub struct Migration<'a, 's> {
-    core: Arc<Core<'s>>,
+    core: Cow<'a, Arc<Core<'s>>>,
     batch: &'a mut MigrateBatch<'s>,
     /// `None` if the pages were collected by their folios.
     place: Option<Place<'a, 's>>,
@@ -76,8 +88,12 @@ pub struct Migration<'a, 's> {
     phase: Phase,
     /// Whether there was a compound slot.
     has_compound: bool,
+    /// Whether there was a hole that may be filled.
+    has_holes: bool,
+    /// Whether there was a page that is not single.
+    has_others: bool,
     /// Held until the end, unless the fault's own thread holds it.
-    _mapped: Option<RwLockReadGuard<'a, ()>>,
+    _mapped: Option<Mapped<'a>>,
 }
 
 impl<'s> AddressSpace<'s> {
@@ -130,10 +146,12 @@ impl<'s> AddressSpace<'s> {
         batch: &'a mut MigrateBatch<'s>,
         request: MigrateRequest,
     ) -> Result<Migration<'a, 's>, SetupError> {
-        let mapped = self.inner().map_lock.read();
+        let space = self.inner();
+        let mapped = space.map_lock.read();
         let first = request.range.start();
-        let vma = self.inner().vma(first.vpn()).ok_or(SetupError::NotMapped { address: first })?;
-        Migration::begin(self.inner(), vma, batch, request, None, Some(mapped))
+        let area = space.area(&mapped, first.vpn()).ok_or(SetupError::NotMapped { address: first })?;
+        let place = Place { space, range: request.range, area, cursor: space.table.cursor() };
+        Migration::begin(place, batch, request, None, Some(mapped))
     }
 }
 
@@ -144,44 +162,49 @@ impl<'a, 's> Migration<'a, 's> {
         batch: &'a mut MigrateBatch<'s>,
         request: MigrateRequest,
     ) -> Result<Migration<'a, 's>, SetupError> {
-        Migration::begin(fault.space, fault.vma.clone(), batch, request, Some(fault), None)
+        let DeviceFault { space, area, cursor, .. } = *fault;
+        Migration::begin(Place { space, range: request.range, area, cursor }, batch, request, Some(fault), None)
     }
 
     fn begin(
-        space: &'a Arc<Inner<'s>>,
-        vma: Vma<'s>,
+        place: Place<'a, 's>,
         batch: &'a mut MigrateBatch<'s>,
         request: MigrateRequest,
         fault: Option<&'a DeviceFault<'_, 's>>,
-        mapped: Option<RwLockReadGuard<'a, ()>>,
+        mapped: Option<Mapped<'a>>,
     ) -> Result<Migration<'a, 's>, SetupError> {
         let range = request.range;
-        if !vma.range.contains(range.start()) {
+        let area = &place.area;
+        if !area.range.contains(range.start()) {
             return Err(SetupError::NotMapped { address: range.start() });
         }
-        if vma.range.end() < range.end() {
-            return Err(SetupError::NotMapped { address: Address::of_vpn(vma.range.end()) });
+        if area.range.end() < range.end() {
+            return Err(SetupError::NotMapped { address: Address::of_vpn(area.range.end()) });
         }
-        if vma.protection == Protection::None {
+        if area.protection == Protection::None {
             return Err(SetupError::Protected { range });
         }
-        if matches!(vma.backing, Backing::Special) {
+        if area.kind == Kind::Special {
             return Err(SetupError::Special { range });
         }
         let mut migration = Migration {
-            core: Arc::clone(space.core()),
+            core: Cow::Borrowed(place.space.core()),
             batch,
-            place: Some(Place { space, vma, range }),
+            place: Some(place),
             fault: fault.map(|fault| fault.folio),
             owner: request.owner,
             first: range.first(),
             phase: Phase::Collected,
             has_compound: false,
+            has_holes: false,
+            has_others: false,
             _mapped: mapped,
         };
         migration.batch.slots.clear();
         migration.collect(request, fault.map(|fault| fault.device));
-        migration.unmap();
+        if migration.has_others {
+            migration.unmap();
+        }
         Ok(migration)
     }
 
@@ -247,13 +270,13 @@ impl<'a, 's> Migration<'a, 's> {
         if !self.core.is_host(&folio) && !core::ptr::eq(folio.space(), self.core.space()) {
             return Err(DestinationError::Foreign);
         }
-        let refs = folio.refs();
-        if refs != 1 {
-            return Err(DestinationError::NotFresh { refs });
+        match folio.try_lock_sole() {
+            Ok(locked) => {
+                self.batch.slots[index].dst = Some(locked);
+                Ok(())
+            }
+            Err(folio) => Err(DestinationError::NotFresh { refs: folio.refs() }),
         }
-        let locked = folio.try_lock_owned().map_err(|_| DestinationError::NotFresh { refs })?;
-        self.batch.slots[index].dst = Some(locked);
-        Ok(())
     }
 
     /// Makes the compound slot that `index` is head or tail of, if it is of one, a slot for each page.
@@ -265,8 +288,7 @@ impl<'a, 's> Migration<'a, 's> {
         if !slots[head].is_compound() {
             return;
         }
-        let (whole, leaf, is_unmapped, others) =
-            (slots[head].src, slots[head].leaf, slots[head].is_unmapped, slots[head].has_others);
+        let (whole, is_unmapped, others) = (slots[head].src, slots[head].is_unmapped, slots[head].has_others);
         // A destination for the whole that was given before goes.
         slots[head].dst = None;
         for page in 0..Order::HUGE.nr_pages() as usize {
@@ -274,7 +296,6 @@ impl<'a, 's> Migration<'a, 's> {
             slot.is_part = true;
             slot.src = whole.for_page(page as u64).unwrap_or(MigrateEntry::EMPTY);
             if page > 0 {
-                slot.leaf = leaf;
                 slot.holder = if is_unmapped { Holder::Slot(head as u32) } else { Holder::Nobody };
                 slot.index = page as u32;
                 slot.is_unmapped = is_unmapped;

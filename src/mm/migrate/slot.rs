@@ -5,15 +5,14 @@ use core::fmt;
 
 use crate::folio::{Folio, LockedFolio};
 use crate::mm::host::Frame;
-use crate::words::{MigrateEntry, Pfn, SoftLeaf};
+use crate::words::{Access, MigrateEntry, Offset, Pfn, SoftLeaf, Target};
 
 /// What one page address of a migration is about.
 pub(super) struct Slot<'s> {
     /// What the driver is told; behind [`Migration::pages`](super::Migration::pages), what became of it.
     pub(super) src: MigrateEntry,
-    /// The leaf that was there: nothing and the zero page for a hole. Of pages that were collected by their folio,
-    /// nothing.
-    pub(super) leaf: SoftLeaf,
+    /// The migration entry that was put in, of a single page.
+    pub(super) entry: SoftLeaf,
     /// Who has the source folio's lock and the reference that keeps it.
     pub(super) holder: Holder<'s>,
     /// Which page of that folio moves.
@@ -24,6 +23,10 @@ pub(super) struct Slot<'s> {
     pub(super) has_others: bool,
     /// Whether it was one page of a compound slot.
     pub(super) is_part: bool,
+    /// Whether it is for a page of order 0 that its own leaf alone maps and that nobody else has; see `single`.
+    pub(super) is_single: bool,
+    /// Whether the source's leaf has become one of the destination, and its reference is still to be dropped.
+    pub(super) is_moved: bool,
     /// Where it goes, locked.
     pub(super) dst: Option<LockedFolio<'s>>,
 }
@@ -35,8 +38,25 @@ const VALID: u64 = match Pfn::new(0) {
     None => panic!("there is a first page"),
 };
 const COMPOUND: u64 = MigrateEntry::hole().with_compound(true).bits() & !MIGRATE;
+const WRITE: u64 = match Pfn::new(0) {
+    Some(pfn) => MigrateEntry::host(pfn).with_write(true).bits() & !VALID,
+    None => panic!("there is a first page"),
+};
 
 const _: () = assert!(MIGRATE.count_ones() == 1 && VALID.count_ones() == 1 && COMPOUND.count_ones() == 1);
+const DEVICE: u64 = match Offset::new(0) {
+    Some(offset) => MigrateEntry::device(offset).bits() & !VALID,
+    None => panic!("there is a first page"),
+};
+
+const _: () = assert!(WRITE.count_ones() == 1 && DEVICE.count_ones() == 1);
+
+/// What the driver is told of a page that is to move.
+#[inline(always)]
+pub(super) fn source(target: Target, access: Access) -> MigrateEntry {
+    let write = if access == Access::Write { WRITE } else { 0 };
+    MigrateEntry::from_bits(MigrateEntry::page(target).bits() | MIGRATE | write)
+}
 
 /// Who has a source folio's lock.
 pub(super) enum Holder<'s> {
@@ -53,18 +73,18 @@ pub(super) enum Holder<'s> {
 impl Slot<'_> {
     pub(super) const EMPTY: Self = Slot {
         src: MigrateEntry::EMPTY,
-        leaf: SoftLeaf::NONE,
+        entry: SoftLeaf::NONE,
         holder: Holder::Nobody,
         index: 0,
         is_unmapped: false,
         has_others: false,
         is_part: false,
+        is_single: false,
+        is_moved: false,
         dst: None,
     };
 
-    pub(super) fn hole(leaf: SoftLeaf) -> Self {
-        Slot { src: MigrateEntry::hole(), leaf, ..Slot::EMPTY }
-    }
+    pub(super) const HOLE: Self = Slot { src: MigrateEntry::hole(), ..Slot::EMPTY };
 
     /// Whether the page, or the filling of the hole, is under way.
     #[inline(always)]
@@ -76,6 +96,18 @@ impl Slot<'_> {
     #[inline(always)]
     pub(super) fn is_hole(&self) -> bool {
         self.src.bits() & (MIGRATE | VALID) == MIGRATE
+    }
+
+    /// What the page's leaf allowed when it was collected.
+    #[inline(always)]
+    pub(super) fn access(&self) -> Access {
+        if self.src.bits() & WRITE != 0 { Access::Write } else { Access::Read }
+    }
+
+    /// Whether the page lies on a device.
+    #[inline(always)]
+    pub(super) fn is_on_device(&self) -> bool {
+        self.src.bits() & DEVICE != 0
     }
 
     /// Whether it is about 512 pages.

@@ -23,7 +23,7 @@ impl<'s> Migration<'_, 's> {
     pub(super) fn unmap(&mut self) {
         let mut index = 0;
         while index < self.nr_slots() {
-            if self.is_simple(index) {
+            if self.batch.slots[index].is_single || matches!(self.batch.slots[index].holder, Holder::Nobody) {
                 index += 1;
                 continue;
             }
@@ -41,19 +41,6 @@ impl<'s> Migration<'_, 's> {
                 }
             }
             index = behind;
-        }
-    }
-
-    /// Whether the slot is for nothing, or for a single page that is mapped by its own leaf alone and that nobody else has:
-    /// by far the most.
-    #[inline]
-    fn is_simple(&self, index: usize) -> bool {
-        match &self.batch.slots[index].holder {
-            Holder::Nobody => true,
-            Holder::Own(folio) => {
-                self.place.is_some() && folio.order() == Order::ZERO && folio.maps() == 1 && folio.extra_refs(OURS) == 0
-            }
-            _ => false,
         }
     }
 
@@ -116,7 +103,6 @@ impl<'s> Migration<'_, 's> {
         let slot = &mut self.batch.slots[index];
         slot.src = MigrateEntry::EMPTY;
         slot.is_unmapped = false;
-        slot.leaf = SoftLeaf::NONE;
         // The lock goes at once, unless slots behind it are for the same folio. It is not the last reference: there is a
         // leaf, or somebody who pins.
         let is_shared = folio_of(&self.batch.slots, None, index).is_some_and(|folio| folio.order() > Order::ZERO);
