@@ -5,7 +5,7 @@
 
 use core::mem;
 
-use super::{Folio, FolioWord, LockedFolio, record};
+use super::{Folio, FolioWord, LockedFolio, end, record};
 use crate::device::Endings;
 use crate::page::Page;
 use crate::section_map::Place;
@@ -104,6 +104,25 @@ impl<'s> LockedFolio<'s> {
                 }
             }
             None => self.let_go_slowly(endings),
+        }
+    }
+
+    /// The same by itself.
+    #[inline(always)]
+    pub(crate) fn let_go_alone(self) {
+        let (record, space, word) = (self.folio.record(), self.folio.space, self.folio.word);
+        match record.let_go() {
+            Some(put) => {
+                mem::forget(self);
+                if put.is_last(|| ()) {
+                    end(space, word, record.private());
+                }
+            }
+            None => {
+                let mut endings = Endings::new(space);
+                self.let_go_slowly(&mut endings);
+                endings.finish();
+            }
         }
     }
 

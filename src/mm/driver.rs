@@ -84,9 +84,9 @@ pub struct DeviceFault<'f, 's> {
     pub(super) page: Offset,
     pub(super) folio: &'f LockedFolio<'s>,
     pub(super) is_huge: bool,
-    pub(super) area: Area,
+    pub(super) area: &'f Area,
     /// Where the page's table is.
-    pub(super) cursor: Cursor<'f>,
+    pub(super) cursor: &'f Cursor<'f>,
     /// The device's offsets, and whose it is.
     pub(super) device: (OffsetRange, Owner),
 }

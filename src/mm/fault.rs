@@ -86,7 +86,7 @@ impl<'s> AddressSpace<'s> {
                     inner.wait_unlocked(leaf);
                 }
                 Step::OnDevice(leaf, folio, is_huge) => {
-                    inner.bring_home(area, cursor, address, leaf, folio, is_huge)?;
+                    inner.bring_home(&area, &cursor, address, leaf, folio, is_huge)?;
                     let now = cursor.peek(vpn).leaf;
                     match named(now) {
                         Some(Named { how: How::Present, access: has, .. })
@@ -204,10 +204,11 @@ impl<'s> Inner<'s> {
     }
 
     /// Has the driver bring a page home.
+    #[inline(always)]
     fn bring_home(
         self: &Arc<Self>,
-        area: Area,
-        cursor: Cursor<'_>,
+        area: &Area,
+        cursor: &Cursor<'_>,
         address: Address,
         leaf: SoftLeaf,
         folio: LockedFolio<'s>,

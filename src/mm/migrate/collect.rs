@@ -1,6 +1,7 @@
 //! The first phase: a slot for each page address, folios locked if nobody has them, migration entries put in.
 #![forbid(unsafe_code)]
 
+use super::single::single;
 use super::slot::{Holder, Slot, source};
 use super::{MigrateRequest, Migration};
 use crate::device::Owner;
@@ -9,19 +10,18 @@ use crate::mm::address::{PAGES_PER_HUGE, huge_start};
 use crate::mm::entry::Entry;
 use crate::mm::inner::Inner;
 use crate::mm::named::{How, Named, migration_of_named, named};
-use crate::mm::notifier::{Invalidation, InvalidationKind};
 use crate::mm::page_table::{Cursor, Span, index};
 use crate::mm::table::Locked;
 use crate::mm::vma::Kind;
 use crate::words::{MigrateEntry, Offset, OffsetRange, Order, SoftLeaf, Target};
 
 /// Goes over a range and fills slots.
-pub(super) struct Collector<'x, 'a, 's> {
-    pub(super) migration: &'x mut Migration<'a, 's>,
+struct Collector<'x, 'a, 's> {
+    migration: &'x mut Migration<'a, 's>,
     request: MigrateRequest,
     /// Whether a hole may be filled.
     takes_holes: bool,
-    pub(super) chosen: Chosen,
+    chosen: Chosen,
     /// The slot that last locked a large folio: the next pages may be of it.
     last_large: Option<u32>,
 }
@@ -41,7 +41,8 @@ impl Chosen {
         (self.on_device == on_device && self.range.contains(page)).then_some(self.is_selected)
     }
 
-    fn new(request: &MigrateRequest, range: OffsetRange, on_device: bool, owner: Option<Owner>) -> Chosen {
+    #[inline]
+    pub(super) fn new(request: &MigrateRequest, range: OffsetRange, on_device: bool, owner: Option<Owner>) -> Chosen {
         let is_selected = match (on_device, owner) {
             (true, _) => request.device_private && owner == request.owner,
             (false, None) => request.system,
@@ -52,18 +53,13 @@ impl Chosen {
 }
 
 impl<'a, 's> Migration<'a, 's> {
-    /// `device`: offsets of a device that are known to be an owner's.
-    pub(super) fn collect(&mut self, request: MigrateRequest, device: Option<(OffsetRange, Owner)>) {
+    /// `chosen`: what is known already of some pages. `kind`: the mapping's.
+    #[inline(never)]
+    pub(super) fn collect(&mut self, request: MigrateRequest, chosen: Chosen, kind: Kind) {
         let Some(place) = &self.place else { return };
         let (space, range, mut cursor) = (place.space, place.range, place.cursor);
-        let takes_holes = request.system && place.area.kind == Kind::Anonymous;
-        let _told =
-            space.notifiers.begin(Invalidation { range, kind: InvalidationKind::Migrate, owner: request.owner });
+        let takes_holes = request.system && kind == Kind::Anonymous;
         self.batch.slots.reserve(range.nr_pages() as usize);
-        let chosen = match device {
-            Some((range, owner)) => Chosen::new(&request, range, true, Some(owner)),
-            None => Chosen::new(&request, self.core.ram().range(), false, None),
-        };
         let mut collector = Collector { migration: self, request, takes_holes, chosen, last_large: None };
         let mut vpn = range.first();
         while vpn < range.end() {
@@ -165,7 +161,7 @@ impl<'s> Collector<'_, '_, 's> {
     #[inline(always)]
     fn page(&mut self, table: &mut Locked<'_>, at: usize) {
         let leaf = table.leaf(at);
-        match self.single(leaf) {
+        match single(&self.migration.core, self.migration.fault, &self.chosen, leaf) {
             Some(slot) => {
                 table.replace_leaf(at, slot.entry);
                 self.slots().push(slot);

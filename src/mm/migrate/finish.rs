@@ -101,8 +101,8 @@ impl<'s> Migration<'_, 's> {
     fn fill(&mut self, index: usize) -> bool {
         let (Some(place), Some(dst)) = (&self.place, &self.batch.slots[index].dst) else { return false };
         let vpn = place.range.first() + index as u64;
-        let home = Home { space: place.space.id(), index: place.area.index_of(vpn), is_anon: true };
-        let access = place.allowed();
+        let home = Home { space: place.space.id(), index: place.first_index + index as u64, is_anon: true };
+        let access = place.access;
         if self.core.set_home(dst, home).is_err() {
             return false;
         }
@@ -138,6 +138,14 @@ impl<'s> Migration<'_, 's> {
             return;
         }
         self.phase = Phase::Done;
+        if self.finish_one() {
+            return;
+        }
+        self.finish_all();
+    }
+
+    #[inline(never)]
+    fn finish_all(&mut self) {
         self.restore_own();
         if self.has_others {
             for index in 0..self.nr_slots() {

@@ -31,6 +31,7 @@ use core::fmt;
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use collect::Chosen;
 pub use request::MigrateRequest;
 pub use slot::{Destination, MigrateBatch};
 use slot::{Holder, Slot};
@@ -42,6 +43,7 @@ use super::error::{DestinationError, SetupError};
 use super::inner::Inner;
 use super::lock::Mapped;
 use super::machine::{Core, Machine};
+use super::notifier::{Invalidation, InvalidationKind};
 use super::page_table::Cursor;
 use super::vma::{Area, Kind, Protection};
 use crate::device::Owner;
@@ -52,16 +54,12 @@ use crate::words::{Access, MigrateEntry, Order};
 pub(super) struct Place<'a, 's> {
     space: &'a Arc<Inner<'s>>,
     range: AddressRange,
-    area: Area,
+    /// The index of the first page in its mapping's terms.
+    first_index: u64,
+    /// What a leaf may allow there.
+    access: Access,
     /// Where the tables of the range are.
     cursor: Cursor<'a>,
-}
-
-impl Place<'_, '_> {
-    /// What a leaf may allow there.
-    fn allowed(&self) -> Access {
-        if self.area.protection.allows(Access::Write) { Access::Write } else { Access::Read }
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,31 +148,32 @@ impl<'s> AddressSpace<'s> {
         let mapped = space.map_lock.read();
         let first = request.range.start();
         let area = space.area(&mapped, first.vpn()).ok_or(SetupError::NotMapped { address: first })?;
-        let place = Place { space, range: request.range, area, cursor: space.table.cursor() };
-        Migration::begin(place, batch, request, None, Some(mapped))
+        Migration::begin(space, &area, space.table.cursor(), batch, request, None, Some(mapped))
     }
 }
 
 impl<'a, 's> Migration<'a, 's> {
     /// Around a fault whose thread holds `map_lock`, and the folio locked.
+    #[inline(always)]
     pub(super) fn of_fault(
         fault: &'a DeviceFault<'_, 's>,
         batch: &'a mut MigrateBatch<'s>,
         request: MigrateRequest,
     ) -> Result<Migration<'a, 's>, SetupError> {
-        let DeviceFault { space, area, cursor, .. } = *fault;
-        Migration::begin(Place { space, range: request.range, area, cursor }, batch, request, Some(fault), None)
+        Migration::begin(fault.space, fault.area, *fault.cursor, batch, request, Some(fault), None)
     }
 
+    #[inline(always)]
     fn begin(
-        place: Place<'a, 's>,
+        space: &'a Arc<Inner<'s>>,
+        area: &Area,
+        cursor: Cursor<'a>,
         batch: &'a mut MigrateBatch<'s>,
         request: MigrateRequest,
         fault: Option<&'a DeviceFault<'_, 's>>,
         mapped: Option<Mapped<'a>>,
     ) -> Result<Migration<'a, 's>, SetupError> {
         let range = request.range;
-        let area = &place.area;
         if !area.range.contains(range.start()) {
             return Err(SetupError::NotMapped { address: range.start() });
         }
@@ -187,10 +186,12 @@ impl<'a, 's> Migration<'a, 's> {
         if area.kind == Kind::Special {
             return Err(SetupError::Special { range });
         }
+        let access = if area.protection.allows(Access::Write) { Access::Write } else { Access::Read };
+        batch.slots.clear();
         let mut migration = Migration {
-            core: Cow::Borrowed(place.space.core()),
+            core: Cow::Borrowed(space.core()),
             batch,
-            place: Some(place),
+            place: Some(Place { space, range, first_index: area.index_of(range.first()), access, cursor }),
             fault: fault.map(|fault| fault.folio),
             owner: request.owner,
             first: range.first(),
@@ -200,8 +201,16 @@ impl<'a, 's> Migration<'a, 's> {
             has_others: false,
             _mapped: mapped,
         };
-        migration.batch.slots.clear();
-        migration.collect(request, fault.map(|fault| fault.device));
+        let chosen = match fault {
+            Some(fault) => Chosen::new(&request, fault.device.0, true, Some(fault.device.1)),
+            None => Chosen::new(&request, space.core().ram().range(), false, None),
+        };
+        let told = Invalidation { range, kind: InvalidationKind::Migrate, owner: request.owner };
+        let told = space.notifiers.begin(told);
+        if range.nr_pages() > 1 || !migration.collect_one(&chosen) {
+            migration.collect(request, chosen, area.kind);
+        }
+        drop(told);
         if migration.has_others {
             migration.unmap();
         }

@@ -4,55 +4,94 @@
 //! Whatever is not so when it is looked at, takes the general way; so does a slot whose entry somebody has changed meanwhile.
 #![forbid(unsafe_code)]
 
-use super::collect::Collector;
-use super::slot::{Holder, Slot, source};
 use super::Migration;
+use super::collect::Chosen;
+use super::slot::{Holder, Slot, source};
 use crate::folio::{Folio, LockedFolio};
 use crate::mm::machine::Core;
 use crate::mm::named::{How, Named, dirtied, is_alike, migration_of_named, named, with_marks_of};
+use crate::mm::page_table::{Span, index};
 use crate::mm::pages::offset_of;
 use crate::mm::table::Locked;
 use crate::words::{SoftLeaf, Target};
 
-impl<'s> Collector<'_, '_, 's> {
-    /// The slot of a single page, locked, with the entry that is to be put in.
-    #[inline(always)]
-    pub(super) fn single(&self, leaf: SoftLeaf) -> Option<Slot<'s>> {
-        let named = named(leaf)?;
-        let core = &**self.migration.core;
-        let holder = match named {
-            Named { how: How::Present, target: Target::Host(pfn), .. } => {
-                let page = offset_of(pfn);
-                // The zero page has no leaf's reference.
-                if !(self.chosen.knows(false, page)? && core.is_host_anon(page)) {
-                    return None;
-                }
-                Holder::Own(core.frames().lock_single(page)?)
+/// The slot of a single page that is selected, locked, with the entry that is to be put in.
+#[inline(always)]
+pub(super) fn single<'s>(
+    core: &Core<'s>,
+    fault: Option<&LockedFolio<'s>>,
+    chosen: &Chosen,
+    leaf: SoftLeaf,
+) -> Option<Slot<'s>> {
+    let named = named(leaf)?;
+    let holder = match named {
+        Named { how: How::Present, target: Target::Host(pfn), .. } => {
+            let page = offset_of(pfn);
+            if !(chosen.knows(false, page)? && core.is_host_anon(page)) {
+                return None;
             }
-            Named { how: How::Private, target: Target::Device(page), .. } if leaf.is_direct() => {
-                if !(self.chosen.knows(true, page)? && core.is_device_anon(page)) {
-                    return None;
-                }
-                match self.migration.fault {
-                    Some(fault) if fault.offset() == page => {
-                        if !fault.is_locked_of_one_leaf() {
-                            return None;
-                        }
-                        Holder::Fault
+            // The zero page has no leaf's reference.
+            Holder::Own(core.frames().lock_single(page)?)
+        }
+        Named { how: How::Private, target: Target::Device(page), .. } if leaf.is_direct() => {
+            if !(chosen.knows(true, page)? && core.is_device_anon(page)) {
+                return None;
+            }
+            match fault {
+                Some(fault) if fault.offset() == page => {
+                    if !fault.is_locked_of_one_leaf() {
+                        return None;
                     }
-                    _ => Holder::Own(core.space().lock_direct(leaf)?),
+                    Holder::Fault
                 }
+                _ => Holder::Own(core.space().lock_direct(leaf)?),
             }
-            _ => return None,
-        };
-        Some(Slot {
-            src: source(named.target, named.access),
-            entry: migration_of_named(leaf, named, true)?,
-            holder,
-            is_unmapped: true,
-            is_single: true,
-            ..Slot::EMPTY
-        })
+        }
+        _ => return None,
+    };
+    Some(Slot {
+        src: source(named.target, named.access),
+        entry: migration_of_named(leaf, named, true)?,
+        holder,
+        is_unmapped: true,
+        is_single: true,
+        ..Slot::EMPTY
+    })
+}
+
+impl<'s> Migration<'_, 's> {
+    /// Collects a range of one page, if that is single; otherwise `false`, and nothing has changed.
+    #[inline(always)]
+    pub(super) fn collect_one(&mut self, chosen: &Chosen) -> bool {
+        let Some(place) = &mut self.place else { return false };
+        let vpn = place.range.first();
+        let Span::Small(mut table) = place.cursor.span(vpn) else { return false };
+        let at = index(vpn, 0);
+        let Some(slot) = single(&self.core, self.fault, chosen, table.leaf(at)) else { return false };
+        table.replace_leaf(at, slot.entry);
+        self.batch.slots.push(slot);
+        true
+    }
+
+    /// Ends a migration of one page that is single and has moved; otherwise `false`, and nothing has changed.
+    #[inline(always)]
+    pub(super) fn finish_one(&mut self) -> bool {
+        let (Some(place), [slot]) = (&mut self.place, &mut self.batch.slots[..]) else { return false };
+        if !slot.is_single {
+            return false;
+        }
+        let vpn = place.range.first();
+        let Span::Small(mut table) = place.cursor.span(vpn) else { return false };
+        if !slot.restore_single(&self.core, &mut table, index(vpn, 0)) {
+            return false;
+        }
+        drop(table);
+        // No lock of ours is held any more.
+        match core::mem::replace(&mut slot.holder, Holder::Nobody) {
+            Holder::Own(src) => src.let_go_alone(),
+            _ => _ = self.fault.is_some_and(|src| src.unmap_one()),
+        }
+        true
     }
 }
 

@@ -109,6 +109,18 @@ impl DeviceWord {
         Some(DeviceWord { offset, order, generation, kind: DeviceKind::Private(access) })
     }
 
+    /// The fields of a direct word of order 0.
+    #[inline(always)]
+    pub(super) const fn decode_single(word: u64) -> Option<DeviceWord> {
+        let generation = (word & bits::GENERATION) >> bits::GENERATION_SHIFT;
+        if !bits::is_generation(generation) {
+            return None;
+        }
+        let access = if word & bits::WRITE != 0 { Access::Write } else { Access::Read };
+        let kind = DeviceKind::Private(access);
+        Some(DeviceWord { offset: Offset::from_low_bits(word), order: Order::ZERO, generation, kind })
+    }
+
     #[inline]
     const fn decode_ordered(word: u64, slot: u64) -> Option<DeviceWord> {
         let Some(order) = Order::new((1 + slot % ORDERS) as u8) else { return None };
@@ -172,7 +184,8 @@ impl DeviceWord {
         self.offset.get() | slot << bits::SLOT_SHIFT | self.low_generation()
     }
 
-    const fn encode_moving(self, access: MigrationAccess) -> u64 {
+    #[inline(always)]
+    pub(super) const fn encode_moving(self, access: MigrationAccess) -> u64 {
         let upper = self.generation >> bits::LOW_GENERATION_BITS;
         let (order, is_large) = match self.order.get() {
             0 => (0, 0),

@@ -44,8 +44,18 @@ impl SoftLeaf {
     /// whose access alone changes. Linux: `make_writable_migration_entry()` and its kin.
     ///
     /// The entry owns the reference that the leaf owned, and leads to the same folio.
-    #[inline]
+    #[inline(always)]
     pub const fn to_migration(self, access: MigrationAccess) -> Option<SoftLeaf> {
+        // A page alone on a device, as most are.
+        if self.0 & (bits::DIRECT | bits::ORDER) == bits::DIRECT {
+            if let Some(word) = DeviceWord::decode_single(self.0) {
+                return Some(SoftLeaf(word.encode_moving(access) | self.0 & bits::MARKS));
+            }
+        }
+        self.to_migration_of_any(access)
+    }
+
+    const fn to_migration_of_any(self, access: MigrationAccess) -> Option<SoftLeaf> {
         match self.fields() {
             Fields::Device(word) => Some(self.with_device(DeviceWord { kind: DeviceKind::Migration(access), ..word })),
             Fields::Host(HostWord { payload, kind: HostKind::Present(_) | HostKind::Migration(_) }) => {
