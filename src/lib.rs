@@ -99,8 +99,8 @@ pub use mm::{
     AccessError, Address, AddressRange, AddressSpace, AnyFolio, Backing, Destination, DestinationError, DeviceDriver,
     DeviceFault, DriverError, Dump, ExclusiveError, ExclusivePage, FaultError, FolioMapping, Frame, HeapMemory,
     HostMemory, Interval, IntervalOps, Invalidation, InvalidationKind, Machine, MachineError, MachineViolation,
-    Mapping, MigrateBatch, MigrateRequest, Migration, Object, PAGE_BYTES, PAGE_SHIFT, PageSnapshot, Protection,
-    RangeError, RangeFault, SequenceNumber, SetupError, VmaError,
+    Mapping, MigrateBatch, MigrateParts, MigrateRequest, Migration, Object, PAGE_BYTES, PAGE_SHIFT, PageSnapshot,
+    Protection, RangeError, RangeFault, SequenceNumber, SetupError, VmaError,
 };
 pub use space::{DeviceReport, FreeRuns, MetadataPages, OwnerReport, Space, SpaceBuilder, SpaceReport, Violation};
 pub use words::{

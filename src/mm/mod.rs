@@ -95,7 +95,7 @@ pub use error::{
 pub use exclusive::ExclusivePage;
 pub use host::{Frame, HeapMemory, HostMemory};
 pub use machine::Machine;
-pub use migrate::{Destination, MigrateBatch, MigrateRequest, Migration};
+pub use migrate::{Destination, MigrateBatch, MigrateParts, MigrateRequest, Migration};
 pub use notifier::{Interval, IntervalOps, Invalidation, InvalidationKind, SequenceNumber};
 pub use object::Object;
 pub use range_fault::RangeFault;

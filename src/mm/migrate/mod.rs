@@ -14,6 +14,8 @@
 //! **Locks.** Folios are tried, never waited for, so two migrations that want the same pages do not wait for each other.
 //! The lock of a table is taken once for all slots in it.
 //!
+//! **Threads.** A migration is one thread's. [`MigrateParts`] is one range for several: migrations of parts that have no table in common.
+//!
 //! **Large folios.** A huge leaf over a whole run of 512 pages is one compound slot, if asked for, and moves into one folio of order
 //! 9, or page by page into 512. Otherwise the *leaf* is taken apart, and the folio's pages are collected one by one, all under the one lock. The folio
 //! is not divided: it goes, with its memory, when the last of its pages has left. (Linux divides it first, and skips it if it cannot.)
@@ -22,6 +24,7 @@
 mod collect;
 mod evict;
 mod finish;
+mod parts;
 mod request;
 mod slot;
 mod unmap;
@@ -29,6 +32,7 @@ mod unmap;
 use core::fmt;
 use std::sync::Arc;
 
+pub use parts::MigrateParts;
 pub use request::MigrateRequest;
 pub use slot::{Destination, MigrateBatch};
 use slot::{Holder, Slot};
@@ -156,18 +160,7 @@ impl<'a, 's> Migration<'a, 's> {
         mapped: Option<RwLockReadGuard<'a, ()>>,
     ) -> Result<Migration<'a, 's>, SetupError> {
         let range = request.range;
-        if !vma.range.contains(range.start()) {
-            return Err(SetupError::NotMapped { address: range.start() });
-        }
-        if vma.range.end() < range.end() {
-            return Err(SetupError::NotMapped { address: Address::of_vpn(vma.range.end()) });
-        }
-        if vma.protection == Protection::None {
-            return Err(SetupError::Protected { range });
-        }
-        if matches!(vma.backing, Backing::Special) {
-            return Err(SetupError::Special { range });
-        }
+        check(&vma, range)?;
         let mut migration = Migration {
             core: Arc::clone(space.core()),
             batch,
@@ -287,6 +280,23 @@ impl<'a, 's> Migration<'a, 's> {
     fn folio_of(&self, index: usize) -> Option<&Folio<'s>> {
         folio_of(&self.batch.slots, self.fault, index)
     }
+}
+
+/// Whether `range` is all of this mapping, and its pages may move.
+fn check(vma: &Vma<'_>, range: AddressRange) -> Result<(), SetupError> {
+    if !vma.range.contains(range.start()) {
+        return Err(SetupError::NotMapped { address: range.start() });
+    }
+    if vma.range.end() < range.end() {
+        return Err(SetupError::NotMapped { address: Address::of_vpn(vma.range.end()) });
+    }
+    if vma.protection == Protection::None {
+        return Err(SetupError::Protected { range });
+    }
+    if matches!(vma.backing, Backing::Special) {
+        return Err(SetupError::Special { range });
+    }
+    Ok(())
 }
 
 /// The source folio of slot `index`.
