@@ -203,6 +203,7 @@ impl<'s> AddressSpace<'s> {
         let _mapped = inner.map_lock.write();
         inner.vmas.read().check_mapped(range)?;
         inner.split_ends(range)?;
+        let _told = inner.notifiers.begin(Invalidation { range, kind: InvalidationKind::SoftDirty, owner: None });
         inner.rewrite(range, |leaf| leaf.with_soft_dirty(false));
         Ok(())
     }
