@@ -19,7 +19,7 @@ use crate::mapping::host_page_bytes;
 /// [`Window`](crate::Window) maps where the software page table says.
 ///
 /// A page takes memory from its first use until it is freed, if this is registered as the callbacks of the device that the pages are
-/// of. The bytes go by system calls, two microseconds or so a page.
+/// of. The bytes go by system calls.
 ///
 /// # Panics
 ///
