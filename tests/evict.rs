@@ -56,7 +56,7 @@ fn the_uvm_scenario_one_elevated_page_keeps_its_own_block_and_no_other() {
     let pinned = folios[5 * 512 + 77].clone();
     let mut leaves = Leaves::of(folios);
     let (stop, reallocated) = (AtomicBool::new(false), AtomicU64::new(0));
-    thread::scope(|scope| {
+    let ranges = thread::scope(|scope| {
         // Others want memory all the time, and get it as soon as there is any.
         for n in [0, 3, 9] {
             let (device, stop, reallocated, pinned) = (device.clone(), &stop, &reallocated, pinned.offset().get());
@@ -98,7 +98,10 @@ fn the_uvm_scenario_one_elevated_page_keeps_its_own_block_and_no_other() {
         let ranges = ticket.commit().unwrap();
         assert_eq!(ranges.iter().map(|range| range.range()).collect::<Vec<_>>(), [blocks(&device, 5, 1)]);
         stop.store(true, Relaxed);
+        // To be dropped when nobody allocates any more: a search that is under way would find it, as it should.
+        ranges
     });
+    drop(ranges);
     assert_eq!(device.nr_live_pages(), 0);
     space.validate().unwrap();
     device.unregister().unwrap();
@@ -227,7 +230,7 @@ fn what_is_in_the_way_is_told_and_committed_around() {
     space.validate().unwrap();
     drop(guard);
     drop((frozen, batch, ranges, guarded));
-    leaves.0.drain(..).for_each(|leaf| _ = space.unmap(leaf).unwrap());
+    leaves.0.drain(..).for_each(|leaf| space.unmap(leaf).unwrap());
     assert_eq!(device.nr_live_pages(), 0);
     drop(fill(&device, order(9)));
     space.validate().unwrap();
