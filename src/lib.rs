@@ -84,11 +84,11 @@ pub mod architecture {}
 pub use sync::count;
 
 pub use device::{
-    Cache, DeferredFolio, DeferredFrees, Device, DeviceConfig, DeviceOps, FolioSplit, FreedFolio, LiveFolios, Owner,
-    Pressure, RangeHandle, RangeRequest, SplitPart,
+    BusyBlock, Cache, DeferredFolio, DeferredFrees, Device, DeviceConfig, DeviceOps, EvictTicket, Evicted, FolioSplit,
+    FreedFolio, LiveFolios, Owner, Pressure, RangeHandle, RangeRequest, SplitPart,
 };
 pub use error::{
-    AllocError, DrainError, GiveUpError, RegisterError, SpaceError, SplitError, SplitRangeError, TakeError,
+    AllocError, DrainError, EvictError, GiveUpError, RegisterError, SpaceError, SplitError, SplitRangeError, TakeError,
     TooManyRefs, UnregisterError,
 };
 pub use folio::{Folio, FolioGuard, FreezeError, FrozenFolio, LockedFolio, MapError, PageRef, Parts, WeakFolio};
