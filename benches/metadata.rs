@@ -110,8 +110,8 @@ fn lookups(nr_pages: usize, nr_rounds: usize, quick: bool) -> Table {
 
 /// Metadata that comes and goes.
 fn lives(nr_pages: usize, nr_rounds: usize) -> Table {
-    // The first life brings code and the allocator's memory in.
-    ADVICES.iter().for_each(|&advice| _ = life::live(advice, nr_pages.min(1 << 18)));
+    // The first life brings code and the allocator's memory in. It has 8 sections of huge pages: of fewer, none would go by itself.
+    ADVICES.iter().for_each(|&advice| _ = life::live(advice, nr_pages.min(MI)));
     let mut samples = vec![Vec::new(); 2 * Step::ALL.len()];
     for round in 0..nr_rounds {
         for turn in 0..2 {

@@ -98,7 +98,7 @@ claim: Acquire of small@free_map/blocks/purpose.rs@/fn make_serve(/,/^    }/s/Ac
 claim: Acquire of whole?@free_map/blocks/whole.rs@/fn claim_one_whole(/,/^    }/s/AcqRel/Release/@claim@a_block_is_claimed_after_the_last_use_of_the_block
 claim: Acquire of are_free@free_map/bits.rs@/pub(crate) fn are_free/,/^    }/s/AcqRel/Release/@claim@a_block_is_claimed_after_the_last_use_of_its_pages
 claim: undone page goes back@free_map/blocks/mod.rs@s/bits.release_span(start, order.nr_pages());/let _ = (bits, start);/@claim@a_whole_block_and_a_page_of_it
-claim: undone block goes back@free_map/blocks/whole.rs@/fn claim_whole(/,/^    }/s/self.release_blocks(block..at);/let _ = at;/@claim@a_run_of_blocks_and_a_page_in_it
+claim: undone block goes back@free_map/blocks/whole.rs@/fn claim_whole(/,/^    }/s/self.give_up(.*/let _ = at;/@claim@a_run_of_blocks_and_a_page_in_it
 stash: Acquire of push?@seat/stash.rs@/fn push(/,/^    }/s/top.load(Acquire)/top.load(Relaxed)/@stash@a_cell_is_not_written_again_before_it_was_read
 stash: Release of steal?@seat/stash.rs@/fn steal(/,/^    }/s/top + 1, AcqRel, Relaxed/top + 1, Acquire, Relaxed/@stash@a_cell_is_not_written_again_before_it_was_read
 stash: cell before exchange@seat/stash.rs@/fn steal(/,/^    }/{s/let page = self.cell(deque, top).load(Relaxed);//;s/.is_ok().then_some(page)/.is_ok().then(|| self.cell(deque, top).load(Relaxed))/}@stash@a_cell_is_not_written_again_before_it_was_read
@@ -113,6 +113,20 @@ steal: light barrier@seat/stash.rs@/fn pop(/,/^    }/s/light_barrier();//@stash@
 steal: heavy barrier@free_map/exact.rs@/fn drain_some(/,/^    }/s/heavy_barrier();//@verify@a_run_is_found_or_a_page_of_it_popped
 steal: exchange of the last@seat/stash.rs@s/let won = top == newest .*/let won = top == newest; deque.top.store(bottom, Release);/@stash@the_last_run_has_one_taker
 steal: bottom is looked at again@seat/stash.rs@/fn steal(/,/^    }/s/if top >= deque.bottom.load(Acquire)/if top == u64::MAX/@stash@a_thief_looks_again_for_the_next_run
+close: second look@free_map/blocks/mod.rs@/fn claim_small/,/^    }/s/if self.make_serve(block, word, purpose) {/if true {/@evict@an_allocation_is_seen_or_goes_elsewhere
+close: a claim sees it@free_map/block_use.rs@/fn serves(/,/^    }/s/SEALED | CLOSED/SEALED/@evict@a_page_that_is_put_is_not_allocated_again
+close: a whole claim sees it@free_map/block_use.rs@/fn is_whole_and_free(/,/^    }/s/TAKEN | CLOSED/TAKEN/@evict@an_allocation_of_a_block_is_seen_or_goes_elsewhere
+close: bits are passed@free_map/blocks/closing.rs@s/bits.pass();/let _ = bits;/@evict@an_allocation_is_seen_or_goes_elsewhere
+close: a stash is emptied@free_map/closure.rs@s/self.empty_stashes(claimer, &blocks);//@evict@a_page_that_is_put_is_not_allocated_again
+close: a stash is looked at@free_map/closure.rs@/fn note_stashed(/,/^    }/s/if self.is_watched() {/if false {/@evict@a_page_that_is_put_is_not_allocated_again
+close: a put closes again@free_map/closure.rs@/fn tell_of_release(/,/^    }/s/self.close_again(blocks, seat, pages.clone());/let _ = (blocks, seat);/@evict@a_block_that_is_put_is_not_allocated_again
+close: a division closes again@free_map/closure.rs@/fn note_divided(/,/^    }/s/if self.is_watched() {/if false {/@evict@a_block_that_is_divided_is_closed_all_the_same
+close: a whole claim looks beforehand@free_map/blocks/closing.rs@s/self.closing.nr_closures.load(Relaxed) != 0 \&\& /false \&\& /@evict@a_block_that_is_put_is_not_allocated_again
+close: light barrier of a put@free_map/mod.rs@/fn is_watched(/,/^    }/s/light_barrier();//@evict@a_page_that_is_put_is_not_allocated_again
+close: heavy barrier@free_map/closure.rs@/fn close(/,/^    }/s/heavy_barrier();//@evict@a_page_that_is_put_is_not_allocated_again
+close: too late is undone@free_map/blocks/closing.rs@s/let has_ended = .*/let has_ended = false;/@evict@an_end_opens_what_is_put_meanwhile
+close: heavy barrier of an end@free_map/closure.rs@/fn open_some(/,/^    }/s/heavy_barrier();//@evict@an_end_opens_what_is_put_meanwhile
+close: light barrier of close_again@free_map/blocks/closing.rs@/fn close_again(/,/^    }/s/light_barrier();//@evict@an_end_opens_what_is_put_meanwhile
 seal: second look@free_map/blocks/mod.rs@/fn claim_small/,/^    }/s/if self.make_serve(block, word, purpose) {/if true {/@seal@a_small_claim_breaks_a_seal_or_goes_without
 seal: second look, change@free_map/blocks/mod.rs@/fn claim_small/,/^    }/s/if self.make_serve(block, word, purpose) {/if true {/@seal@a_block_changes_its_order_only_when_it_is_empty
 seal: are_free by RMW@free_map/bits.rs@/pub(crate) fn are_free/,/^    }/s/fetch_or(0, AcqRel)/load(Acquire)/@seal@a_small_claim_breaks_a_seal_or_goes_without
@@ -120,14 +134,14 @@ seal: Release of are_free@free_map/bits.rs@/pub(crate) fn are_free/,/^    }/s/Ac
 seal: Acquire of claim@free_map/bits.rs@s/(seen, seen | runs, AcqRel, Relaxed)/(seen, seen | runs, Release, Relaxed)/@seal@a_small_claim_breaks_a_seal_or_goes_without
 seal: Acquire of span@free_map/bits.rs@s/(seen, seen | mask, AcqRel, Relaxed)/(seen, seen | mask, Release, Relaxed)/@seal@a_span_over_two_words_or_the_block
 seal: seals are counted@free_map/block_use.rs@s/(self.0 | SEALED).wrapping_add(ONE_SEAL)/(self.0 | SEALED).wrapping_add(0 * ONE_SEAL)/@seal@a_seal_is_not_taken_for_a_later_one
-seal: a claim sees it@free_map/block_use.rs@/fn serves(/,/^    }/s/self.0 & SEALED == 0/true/@seal@a_small_claim_breaks_a_seal_or_goes_without
-seal: a span sees it@free_map/block_use.rs@/fn serves_all(/,/^    }/s/self.0 & SEALED == 0/true/@seal@a_span_over_two_words_or_the_block
+seal: a claim sees it@free_map/block_use.rs@/fn serves(/,/^    }/s/SEALED | CLOSED/CLOSED/@seal@a_small_claim_breaks_a_seal_or_goes_without
+seal: a span sees it@free_map/block_use.rs@/fn serves_all(/,/^    }/s/SEALED | CLOSED/CLOSED/@seal@a_span_over_two_words_or_the_block
 seal: it is set@free_map/blocks/purpose.rs@/fn exchange_empty/,/^    }/s/let sealed = seen.sealed();/let sealed = seen;/@seal@a_small_claim_breaks_a_seal_or_goes_without
 seal: bits are looked at@free_map/blocks/purpose.rs@s/if !bits.are_free() {/if false {/@seal@a_small_claim_breaks_a_seal_or_goes_without
 verify: light barrier@free_map/mod.rs@/fn note_released(/,/^    }/s/light_barrier();//@verify@a_page_that_is_freed_into_a_stash_is_found
 verify: light barrier, map@free_map/mod.rs@/fn note_released(/,/^    }/s/light_barrier();//@verify@a_page_that_moves_to_a_block_behind_the_search_is_found
 verify: heavy barrier@free_map/exact.rs@/fn search_exactly(/,/^    }/s/heavy_barrier();//@verify@a_page_that_moves_to_a_block_behind_the_search_is_found
-verify: announcement@free_map/exact.rs@s/self.searchers.fetch_add(1, Relaxed);//;s/self.searchers.fetch_sub(1, Relaxed);//@verify@a_block_that_is_freed_behind_the_search_is_found
+verify: announcement@free_map/exact.rs@s/self.watchers.fetch_add(ONE_SEARCH, Relaxed);//;s/self.watchers.fetch_sub(ONE_SEARCH, Relaxed);//@verify@a_block_that_is_freed_behind_the_search_is_found
 verify: count of releases@free_map/mod.rs@s/self.releases.fetch_add(nr_pages, Release);/let _ = nr_pages;/@verify@a_block_that_is_freed_behind_the_search_is_found
 verify: Release of the count@free_map/mod.rs@s/self.releases.fetch_add(nr_pages, Release);/self.releases.fetch_add(nr_pages, Relaxed);/@verify@a_page_that_is_freed_into_a_stash_is_found
 verify: Release of bits@free_map/bits.rs@s/(seen, seen | runs, AcqRel, Relaxed)/(seen, seen | runs, Acquire, Relaxed)/@verify@a_page_that_moves_to_a_block_behind_the_search_is_found

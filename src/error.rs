@@ -9,7 +9,7 @@ use crate::folio::Folio;
 use crate::free_map::ClaimError;
 use crate::geometry::{MAX_PAGES_LIMIT, MAX_REFS};
 use crate::sparse::{NoMemory, ReserveError};
-use crate::words::{LeafKind, Offset, Order};
+use crate::words::{LeafKind, Offset, OffsetRange, Order};
 
 /// Why a [`Space`](crate::Space) could not be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -368,6 +368,46 @@ impl fmt::Display for UnregisterError<'_> {
 }
 
 impl Error for UnregisterError<'_> {}
+
+/// Why blocks of a device were not closed for an eviction. Nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EvictError {
+    /// The range is empty, or has pages that the device has not. Trying again cannot help.
+    OutsideDevice {
+        /// The range that was asked for.
+        range: OffsetRange,
+        /// The device's.
+        device: OffsetRange,
+    },
+    /// Another ticket has some of the blocks, until it ends.
+    Overlaps {
+        /// That ticket's range.
+        range: OffsetRange,
+    },
+    /// No memory for the words of the blocks. Freeing memory of the process may help.
+    NoMemory {
+        /// Bytes that were wanted.
+        bytes: u64,
+    },
+    /// The device was unregistered.
+    Gone,
+}
+
+impl fmt::Display for EvictError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EvictError::OutsideDevice { range, device } => {
+                write!(f, "the pages {range} are none, or not all of the device's, which are {device}")
+            }
+            EvictError::Overlaps { range } => write!(f, "another eviction has closed {range}"),
+            EvictError::NoMemory { bytes } => write!(f, "no memory for {bytes} bytes of a closed range"),
+            EvictError::Gone => f.write_str("the device was unregistered before"),
+        }
+    }
+}
+
+impl Error for EvictError {}
 
 /// Why a range was not divided. It is as it was, and given back.
 #[derive(Debug)]

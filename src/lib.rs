@@ -84,11 +84,11 @@ pub mod architecture {}
 pub use sync::count;
 
 pub use device::{
-    Cache, DeferredFolio, DeferredFrees, Device, DeviceConfig, DeviceOps, FolioSplit, FreedFolio, LiveFolios, Owner,
-    Pressure, RangeHandle, RangeRequest, SplitPart,
+    BusyBlock, Cache, DeferredFolio, DeferredFrees, Device, DeviceConfig, DeviceOps, EvictTicket, Evicted, FolioSplit,
+    FreedFolio, LiveFolios, Owner, Pressure, RangeHandle, RangeRequest, SplitPart,
 };
 pub use error::{
-    AllocError, DrainError, GiveUpError, RegisterError, SpaceError, SplitError, SplitRangeError, TakeError,
+    AllocError, DrainError, EvictError, GiveUpError, RegisterError, SpaceError, SplitError, SplitRangeError, TakeError,
     TooManyRefs, UnregisterError,
 };
 pub use folio::{Folio, FolioGuard, FreezeError, FrozenFolio, LockedFolio, MapError, PageRef, Parts, WeakFolio};
@@ -99,8 +99,8 @@ pub use mm::{
     AccessError, Address, AddressRange, AddressSpace, AnyFolio, Backing, Destination, DestinationError, DeviceDriver,
     DeviceFault, DriverError, Dump, ExclusiveError, ExclusivePage, FaultError, FolioMapping, Frame, HeapMemory,
     HostMemory, Interval, IntervalOps, Invalidation, InvalidationKind, Machine, MachineError, MachineViolation,
-    Mapping, MigrateBatch, MigrateRequest, Migration, Object, PAGE_BYTES, PAGE_SHIFT, PageSnapshot, Protection,
-    RangeError, RangeFault, SequenceNumber, SetupError, VmaError,
+    Mapping, MigrateBatch, MigrateParts, MigrateRequest, Migration, Object, PAGE_BYTES, PAGE_SHIFT, PageSnapshot,
+    Protection, RangeError, RangeFault, SequenceNumber, SetupError, VmaError,
 };
 pub use space::{DeviceReport, FreeRuns, MetadataPages, OwnerReport, Space, SpaceBuilder, SpaceReport, Violation};
 pub use words::{

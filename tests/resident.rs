@@ -18,7 +18,7 @@ fn resident_bytes() -> u64 {
 }
 
 #[test]
-fn a_tebibyte_costs_under_a_millisecond_and_under_64_kib() {
+fn a_tebibyte_costs_at_most_100_microseconds_and_64_kib() {
     // Code and the allocator's first pages are not the device's.
     let warm_up = Space::new().expect("address space");
     drop(warm_up.register(DeviceConfig::new(512)).expect("it fits").alloc(Order::ZERO));
@@ -36,7 +36,7 @@ fn a_tebibyte_costs_under_a_millisecond_and_under_64_kib() {
         assert_eq!((device.range().nr_pages(), device.nr_free_pages()), (TIB, TIB));
     }
     println!("a device of 1 TiB: registered in {fastest:?}, {} KiB resident", most_resident >> 10);
-    assert!(fastest < Duration::from_millis(1), "{fastest:?}");
+    assert!(fastest <= Duration::from_micros(100), "{fastest:?}");
     assert!(most_resident <= 64 << 10, "{most_resident} bytes");
 
     let space = Space::new().expect("address space");

@@ -47,8 +47,8 @@ fn handle(pager: &Pager<'_>, uffd: &Uffd, stop: &Stop) {
     let served = panic::catch_unwind(AssertUnwindSafe(|| -> Result<(), OsError> {
         while uffd.wait(stop)? {
             // Another handler may have taken the event that woke us; then there is none.
-            while let Some(address) = uffd.next_fault()? {
-                pager.serve(address);
+            while let Some(fault) = uffd.next_fault()? {
+                pager.serve(fault.address);
             }
         }
         Ok(())

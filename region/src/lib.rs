@@ -56,7 +56,8 @@
 //! | `pager` | what a region is made of; its beginning and its end |
 //! | `clock`, `budget` | who goes next; how many may stay |
 //! | `table` | leaf words and page-table locks |
-//! | `mapping`, `device_memory`, `uffd` | the system calls, and all of the `unsafe` |
+//! | `mapping`, `device_memory`, `uffd` | the system calls, and all of the region's `unsafe` |
+//! | `real/` | apart from the region: [`RealMemory`], [`Window`], [`View`], by which an address space of the library is over real memory |
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("farpage-region needs Linux: userfaultfd(2), memfd_create(2), madvise(2)");
@@ -71,6 +72,7 @@ mod fault;
 mod handlers;
 mod mapping;
 mod pager;
+mod real;
 mod region;
 mod span;
 mod stats;
@@ -79,6 +81,7 @@ mod uffd;
 
 pub use config::{Config, MAX_RUN_ORDER, Mode, RUNS_PER_HANDLER};
 pub use error::{OsError, RegionError};
+pub use real::{RealMemory, View, Window, WindowCounts};
 pub use region::{Monitor, Region, run};
 pub use stats::{Counters, Latency, Stats};
 pub use uffd::{UffdRefused, userfaultfd_available};

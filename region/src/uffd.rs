@@ -18,10 +18,20 @@ mod abi {
     pub(super) const UFFD_USER_MODE_ONLY: libc::c_int = 1;
     pub(super) const UFFD_API: u64 = 0xAA;
     pub(super) const FEATURE_PAGEFAULT_FLAG_WP: u64 = 1 << 0;
+    pub(super) const FEATURE_EVENT_REMAP: u64 = 1 << 2;
+    pub(super) const FEATURE_MISSING_SHMEM: u64 = 1 << 5;
+    pub(super) const FEATURE_MINOR_SHMEM: u64 = 1 << 10;
+    pub(super) const FEATURE_WP_SHMEM: u64 = 1 << 12;
+    pub(super) const FEATURE_POISON: u64 = 1 << 14;
     pub(super) const EVENT_PAGEFAULT: u8 = 0x12;
+    pub(super) const PAGEFAULT_FLAG_WRITE: u64 = 1 << 0;
+    pub(super) const PAGEFAULT_FLAG_WP: u64 = 1 << 1;
     pub(super) const REGISTER_MODE_MISSING: u64 = 1 << 0;
     pub(super) const REGISTER_MODE_WP: u64 = 1 << 1;
+    pub(super) const REGISTER_MODE_MINOR: u64 = 1 << 2;
     pub(super) const WRITEPROTECT_MODE_WP: u64 = 1 << 0;
+    pub(super) const CONTINUE_MODE_DONTWAKE: u64 = 1 << 0;
+    pub(super) const CONTINUE_MODE_WP: u64 = 1 << 1;
 
     #[repr(C)]
     pub(super) struct Api {
@@ -52,6 +62,14 @@ mod abi {
         pub(super) copied: i64,
     }
 
+    /// `struct uffdio_continue`, and `struct uffdio_poison`.
+    #[repr(C)]
+    pub(super) struct Place {
+        pub(super) range: Range,
+        pub(super) mode: u64,
+        pub(super) done: i64,
+    }
+
     #[repr(C)]
     pub(super) struct WriteProtect {
         pub(super) range: Range,
@@ -75,6 +93,8 @@ mod abi {
     pub(super) const WAKE: libc::Ioctl = libc::_IOR::<Range>(0xAA, 0x02);
     pub(super) const COPY: libc::Ioctl = libc::_IOWR::<Copy>(0xAA, 0x03);
     pub(super) const WRITEPROTECT: libc::Ioctl = libc::_IOWR::<WriteProtect>(0xAA, 0x06);
+    pub(super) const CONTINUE: libc::Ioctl = libc::_IOWR::<Place>(0xAA, 0x07);
+    pub(super) const POISON: libc::Ioctl = libc::_IOWR::<Place>(0xAA, 0x08);
     /// On `/dev/userfaultfd`: the same descriptor, permitted by the file's mode bits.
     pub(super) const IOC_NEW: libc::Ioctl = libc::_IO(0xAA, 0x00);
 }
@@ -94,6 +114,12 @@ pub enum UffdRefused {
     /// on x86-64, arm64 or riscv).
     NoWriteProtect {
         /// The features that it has, as `UFFDIO_API` reports them.
+        features: u64,
+    },
+    /// The kernel cannot serve shared memory, which a [`Window`](crate::Window) is made of: missing and present pages,
+    /// protected ones, moved ones and poisoned ones (it takes Linux 6.6).
+    NoSharedMemory {
+        /// The features that it has, as `UFFDIO_API` reports them; 0 where it reported none.
         features: u64,
     },
     /// Something else failed; trying again may help if it was a limit.
@@ -120,6 +146,10 @@ impl fmt::Display for UffdRefused {
                 "this kernel's userfaultfd cannot write-protect anonymous memory (features \
                  {features:#x}); use Linux 5.7 or newer on x86-64, arm64 or riscv"
             ),
+            UffdRefused::NoSharedMemory { features } => write!(
+                f,
+                "this kernel's userfaultfd cannot serve shared memory (features {features:#x}); use Linux 6.6 or newer"
+            ),
             UffdRefused::Other(error) => error.fmt(f),
         }
     }
@@ -134,6 +164,22 @@ pub fn userfaultfd_available() -> Result<(), UffdRefused> {
     Uffd::open().map(drop)
 }
 
+/// A fault that a thread waits in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fault {
+    pub(crate) address: u64,
+    /// Whether the thread wants to write.
+    pub(crate) is_write: bool,
+}
+
+/// What is needed to serve shared memory.
+const SHARED: u64 = abi::FEATURE_PAGEFAULT_FLAG_WP
+    | abi::FEATURE_EVENT_REMAP
+    | abi::FEATURE_MISSING_SHMEM
+    | abi::FEATURE_MINOR_SHMEM
+    | abi::FEATURE_WP_SHMEM
+    | abi::FEATURE_POISON;
+
 /// One userfaultfd descriptor: nonblocking, user-mode faults only, write-protection agreed.
 ///
 /// User-mode only is what makes it need no privilege since Linux 5.11. It also means that a
@@ -144,39 +190,64 @@ pub(crate) struct Uffd {
 
 impl Uffd {
     pub(crate) fn open() -> Result<Uffd, UffdRefused> {
+        let needed = abi::FEATURE_PAGEFAULT_FLAG_WP;
+        Uffd::open_with(needed)?.map_err(|features| UffdRefused::NoWriteProtect { features })
+    }
+
+    /// One for shared memory. It also tells of every `mremap` of what is registered, which then waits until the event is read: by
+    /// [`Uffd::next_fault`], on another thread.
+    pub(crate) fn open_shared() -> Result<Uffd, UffdRefused> {
+        Uffd::open_with(SHARED)?.map_err(|features| UffdRefused::NoSharedMemory { features })
+    }
+
+    /// With these features, or the features that there are.
+    fn open_with(needed: u64) -> Result<Result<Uffd, u64>, UffdRefused> {
         let fd = open_descriptor().map_err(|errno| match errno {
             libc::EPERM | libc::EACCES => UffdRefused::NotPermitted { errno },
             libc::ENOSYS => UffdRefused::NotBuilt,
             _ => UffdRefused::Other(OsError::new("userfaultfd", errno)),
         })?;
         let uffd = Uffd { fd };
-        let mut api = abi::Api { api: abi::UFFD_API, features: abi::FEATURE_PAGEFAULT_FLAG_WP, ioctls: 0 };
+        let mut api = abi::Api { api: abi::UFFD_API, features: needed, ioctls: 0 };
         match uffd.ioctl(abi::API, "ioctl(UFFDIO_API)", &mut api) {
-            Ok(()) if api.features & abi::FEATURE_PAGEFAULT_FLAG_WP != 0 => Ok(uffd),
+            Ok(()) if api.features & needed == needed => Ok(Ok(uffd)),
             // The kernel answers EINVAL, and zeroes the structure, when it lacks a feature asked for.
-            Ok(()) => Err(UffdRefused::NoWriteProtect { features: api.features }),
-            Err(error) if error.errno() == libc::EINVAL => Err(UffdRefused::NoWriteProtect { features: api.features }),
+            Ok(()) => Ok(Err(api.features)),
+            Err(error) if error.errno() == libc::EINVAL => Ok(Err(api.features)),
             Err(error) => Err(UffdRefused::Other(error)),
         }
     }
 
     /// From now on, missing pages and writes to protected pages of `span` become events.
     pub(crate) fn register(&self, span: Span<'_>) -> Result<(), UffdRefused> {
-        let mut register =
-            abi::Register { range: range(span), mode: abi::REGISTER_MODE_MISSING | abi::REGISTER_MODE_WP, ioctls: 0 };
-        self.ioctl(abi::REGISTER, "ioctl(UFFDIO_REGISTER)", &mut register).map_err(UffdRefused::Other)?;
+        let ioctls = self.register_modes(span, abi::REGISTER_MODE_MISSING | abi::REGISTER_MODE_WP);
+        let ioctls = ioctls.map_err(UffdRefused::Other)?;
         let needed = [0x02, 0x03, 0x06].map(|nr: u32| 1 << nr).iter().sum::<u64>();
-        if register.ioctls & needed == needed {
-            Ok(())
-        } else {
-            Err(UffdRefused::NoWriteProtect { features: register.ioctls })
-        }
+        if ioctls & needed == needed { Ok(()) } else { Err(UffdRefused::NoWriteProtect { features: ioctls }) }
     }
 
-    /// The address of one waiting fault; `None` when no thread waits.
+    /// The same for shared memory: also pages of the file that are not mapped here become events.
+    pub(crate) fn register_shared(&self, span: Span<'_>) -> Result<(), OsError> {
+        let modes = abi::REGISTER_MODE_MISSING | abi::REGISTER_MODE_WP | abi::REGISTER_MODE_MINOR;
+        self.register_modes(span, modes).map(drop)
+    }
+
+    /// The same for memory that is to be replaced before it has a page.
+    pub(crate) fn register_missing(&self, span: Span<'_>) -> Result<(), OsError> {
+        self.register_modes(span, abi::REGISTER_MODE_MISSING).map(drop)
+    }
+
+    /// The calls that can be made on `span` from now on.
+    fn register_modes(&self, span: Span<'_>, mode: u64) -> Result<u64, OsError> {
+        let mut register = abi::Register { range: range(span), mode, ioctls: 0 };
+        self.ioctl(abi::REGISTER, "ioctl(UFFDIO_REGISTER)", &mut register)?;
+        Ok(register.ioctls)
+    }
+
+    /// One waiting fault; `None` when no thread waits.
     ///
     /// One event a call, although `read` could give more: the others are for the other handlers.
-    pub(crate) fn next_fault(&self) -> Result<Option<u64>, OsError> {
+    pub(crate) fn next_fault(&self) -> Result<Option<Fault>, OsError> {
         loop {
             let mut message = abi::Message::default();
             // SAFETY: `message` is ours and as long as we say; the kernel writes whole messages.
@@ -188,9 +259,10 @@ impl Uffd {
                     error => return Err(error),
                 }
             } else if message.event == abi::EVENT_PAGEFAULT {
-                return Ok(Some(message.address));
+                let is_write = message.flags & (abi::PAGEFAULT_FLAG_WRITE | abi::PAGEFAULT_FLAG_WP) != 0;
+                return Ok(Some(Fault { address: message.address, is_write }));
             }
-            // No other event was asked for at the handshake; one that comes anyway is not ours.
+            // Memory was moved, by us: to have read that is all that whoever moves it waits for.
         }
     }
 
@@ -235,6 +307,32 @@ impl Uffd {
             let mut protect = abi::WriteProtect { range: range(span), mode };
             match self.ioctl(abi::WRITEPROTECT, "ioctl(UFFDIO_WRITEPROTECT)", &mut protect) {
                 Err(error) if error.errno() == libc::EAGAIN => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Maps the file's page behind the missing one at `span`, and wakes nobody; write-protected, if so asked. `false` if the file has none.
+    pub(crate) fn map_shared(&self, span: Span<'_>, protect: bool) -> Result<bool, OsError> {
+        let protect = if protect { abi::CONTINUE_MODE_WP } else { 0 };
+        match self.place(abi::CONTINUE, "ioctl(UFFDIO_CONTINUE)", span, protect | abi::CONTINUE_MODE_DONTWAKE) {
+            Ok(()) => Ok(true),
+            Err(error) if error.errno() == libc::EFAULT => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes every access to the missing pages of `span` a `SIGBUS`, also those that wait there.
+    pub(crate) fn poison(&self, span: Span<'_>) -> Result<(), OsError> {
+        self.place(abi::POISON, "ioctl(UFFDIO_POISON)", span, 0)
+    }
+
+    fn place(&self, request: libc::Ioctl, name: &'static str, span: Span<'_>, mode: u64) -> Result<(), OsError> {
+        loop {
+            let mut place = abi::Place { range: range(span), mode, done: 0 };
+            match self.ioctl(request, name, &mut place) {
+                // While another thread moves memory, until its event is read.
+                Err(error) if error.errno() == libc::EAGAIN => std::thread::yield_now(),
                 result => return result,
             }
         }

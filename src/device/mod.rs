@@ -10,6 +10,7 @@ mod deferred;
 mod directory;
 mod ending;
 mod entry;
+mod evict;
 mod listeners;
 mod ops;
 mod partial;
@@ -29,6 +30,7 @@ pub use config::{DeviceConfig, Owner};
 pub use deferred::{DeferredFolio, DeferredFrees};
 pub(crate) use ending::{Endings, end_folio, end_folio_at, end_span, give_back};
 pub(crate) use entry::Entry;
+pub use evict::{BusyBlock, EvictTicket, Evicted};
 pub(crate) use ops::Panic;
 pub use ops::{DeviceOps, FolioSplit, FreedFolio, Pressure, SplitPart};
 pub use range::{RangeHandle, RangeRequest};
@@ -332,7 +334,7 @@ impl<'s> Device<'s> {
             return Ok(None);
         }
         // What goes into the stash is free again; until it is there, others must not believe it taken.
-        map.while_unsure(seat, nr * order.nr_pages(), |given_up| {
+        let claimed = map.while_unsure(seat, nr * order.nr_pages(), |given_up| {
             let claimer = self.entry.claimer(self.space, seat);
             let Some((first, pages)) = map.claim_runs_by_hints(claimer, order, nr, given_up)? else { return Ok(None) };
             let mut runs = Runs { first, pages, order };
@@ -350,7 +352,11 @@ impl<'s> Device<'s> {
                 map.release(self.space.blocks(), seat, head, order);
             }
             Ok(prepared.map(|()| Some(head))?)
-        })
+        });
+        if let Ok(Some(head)) = claimed {
+            map.note_refilled(self.entry.claimer(self.space, seat), head);
+        }
+        claimed
     }
 
     /// Gives all that `seat` keeps to the free map. Only for the owner of the seat.

@@ -167,21 +167,34 @@ impl<'s> Device<'s> {
 
     /// Makes folios of pages that were claimed as a span.
     fn begin_span(&self, seat: &Seat, pages: Range<u64>) -> Result<RangeHandle<'s>, AllocError> {
+        match self.prepare_span(pages.clone()) {
+            Ok(()) => Ok(self.begin_prepared(pages)),
+            Err(error) => {
+                self.entry.map().release_span(self.entry.claimer(self.space, seat), pages);
+                Err(error)
+            }
+        }
+    }
+
+    /// Memory for the folios of pages that were claimed as a span.
+    pub(super) fn prepare_span(&self, pages: Range<u64>) -> Result<(), AllocError> {
         let mut prepared = None;
-        for (page, order) in folios_of(pages.clone()) {
+        for (page, order) in folios_of(pages) {
             // A block's records lie in one section, and it has one word.
             if !order.is_whole_block() && prepared.replace(block_of(page)) == Some(block_of(page)) {
                 continue;
             }
-            if let Err(error) = self.entry.prepare(self.space, page, order) {
-                self.entry.map().release_span(self.entry.claimer(self.space, seat), pages);
-                return Err(error.into());
-            }
+            self.entry.prepare(self.space, page, order)?;
         }
+        Ok(())
+    }
+
+    /// Begins the folios of pages that were prepared.
+    pub(super) fn begin_prepared(&self, pages: Range<u64>) -> RangeHandle<'s> {
         for (page, order) in folios_of(pages.clone()) {
             self.entry.begin(self.space, page, order).into_place();
         }
-        Ok(RangeHandle::from_owned(self.space, pages))
+        RangeHandle::from_owned(self.space, pages)
     }
 }
 

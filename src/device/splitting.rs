@@ -139,6 +139,9 @@ impl Division<'_> {
         record.retire_frozen().is_last(|| self.space.waits().wake(self.whole.head));
         let parts = self.cut.parts_by_block(self.whole).map(|part| (part.head.get(), part.order));
         self.space.blocks().divide(self.whole.order, self.class(), parts);
+        // Before the parts begin: none of their pages can be free by then.
+        let (seat, start) = (self.entry.seats().of_this_thread(), self.whole.head.get());
+        self.entry.map().note_divided(self.space.blocks(), seat, start..start + self.whole.order.nr_pages());
         for part in self.cut.parts_by_block(self.whole) {
             self.entry.publish(self.space, part);
         }

@@ -255,7 +255,13 @@ impl DeviceTable {
         Some(f(&self.all_of(&registry)?))
     }
 
-    /// The same, unless one is just coming or going, or another is about this.
+    /// The same for who needs not know all devices.
+    pub(crate) fn while_registry_locked<R>(&self, f: impl FnOnce() -> R) -> R {
+        let _registry = self.registry.lock();
+        f()
+    }
+
+    /// As [`DeviceTable::while_registered`], unless one is just coming or going, or another is about this.
     pub(crate) fn try_while_registered<R>(&self, f: impl FnOnce(&[Arc<Entry>]) -> R) -> Option<R> {
         let registry = self.registry.try_lock()?;
         Some(f(&self.all_of(&registry)?))

@@ -61,6 +61,12 @@ impl<'s> PageRef<'s> {
         self.record().state().count()
     }
 
+    /// References, maps, and whether it is locked, all of one moment.
+    pub(crate) fn counts(self) -> (u32, u32, bool) {
+        let state = self.record().state();
+        (state.count(), state.maps(), state.is_locked())
+    }
+
     /// The driver's word of the folio.
     #[inline(always)]
     pub fn private(self) -> u64 {

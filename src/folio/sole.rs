@@ -41,7 +41,9 @@ impl Space {
     pub(crate) fn unmap_single(&self, offset: Offset, endings: &mut Endings<'_>) -> bool {
         let Some(record) = self.sections().small(offset) else { return false };
         let state = record.state();
-        state.is_live() && state.order() == Order::ZERO && self.unmap_record(record, state.generation(), offset, endings)
+        state.is_live()
+            && state.order() == Order::ZERO
+            && self.unmap_record(record, state.generation(), offset, endings)
     }
 
     /// The same for the page that a direct leaf names.

@@ -253,6 +253,17 @@ impl FreeBits {
         self.words.iter().all(|word| word.fetch_or(0, AcqRel) == 0)
     }
 
+    /// Whether none of the first `exist` pages is taken, as far as a glance shows.
+    pub(crate) fn seem_free_before(&self, exist: u64) -> bool {
+        words_of(0, exist).all(|(at, mask)| self.words[at].load(Relaxed) & mask == 0)
+    }
+
+    /// Takes a place in the order of changes of each word, so that whoever takes a page later sees what the caller did before.
+    pub(crate) fn pass(&self) {
+        // AcqRel [close]: as in `are_free`.
+        self.words.iter().for_each(|word| _ = word.fetch_or(0, AcqRel));
+    }
+
     /// The word that `page` of the block lies in, as in [`FreeBits::look`].
     pub(crate) fn word_of(&self, page: u64) -> u64 {
         self.words[(page >> WORD_SHIFT) as usize].load(Acquire)

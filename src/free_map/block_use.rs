@@ -17,6 +17,7 @@ use crate::words::Order;
 /// | 23     | partial  | the device ends in the block: it never serves order 9 or more                |
 /// | 24     | reserved | a thread takes its small folios from here; a hint to the others              |
 /// | 25     | present  | the word has memory; only then can it be changed                              |
+/// | 26     | closed   | an eviction lets nobody begin anything here; never together with taken        |
 /// | 32..64 | seals    | how often the block was sealed, so that no seal is taken for an earlier one   |
 ///
 /// What it says decides by the class:
@@ -41,6 +42,7 @@ const SEALED: u64 = 1 << 22;
 const PARTIAL: u64 = 1 << 23;
 const RESERVED: u64 = 1 << 24;
 const PRESENT: u64 = 1 << 25;
+const CLOSED: u64 = 1 << 26;
 const SEALS_SHIFT: u32 = 32;
 const ONE_SEAL: u64 = 1 << SEALS_SHIFT;
 
@@ -87,6 +89,11 @@ impl BlockUse {
         self.0 & TAKEN != 0
     }
 
+    /// Whether an eviction has the block: claims refuse it.
+    pub(crate) const fn is_closed(self) -> bool {
+        self.0 & CLOSED != 0
+    }
+
     pub(crate) const fn is_partial(self) -> bool {
         self.0 & PARTIAL != 0
     }
@@ -106,12 +113,12 @@ impl BlockUse {
 
     /// Whether all of it is free for a folio of order 9 or more, whatever the free bits say.
     pub(crate) const fn is_whole_and_free(self) -> bool {
-        !self.is_taken() && !self.goes_by_bits()
+        self.0 & (TAKEN | CLOSED) == 0 && !self.goes_by_bits()
     }
 
     /// Whether a folio of `order` (below 9) whose bits are taken lives here for sure.
     pub(crate) fn serves(self, order: Order) -> bool {
-        self.0 & SEALED == 0
+        self.0 & (SEALED | CLOSED) == 0
             && match self.class() {
                 Class::Uniform(now) => now == order,
                 Class::Mixed => true,
@@ -121,7 +128,17 @@ impl BlockUse {
 
     /// Whether folios of any orders below 9 whose bits are taken live here for sure.
     pub(crate) fn serves_all(self) -> bool {
+        self.0 & (SEALED | CLOSED) == 0 && self.class() == Class::Mixed
+    }
+
+    /// Whether a folio that lives here for sure may become folios of any orders below 9.
+    pub(crate) fn is_mixed(self) -> bool {
         self.0 & SEALED == 0 && self.class() == Class::Mixed
+    }
+
+    /// Serves all orders below 9, whether or not it is closed: for who has pages here already. Breaks a seal.
+    pub(crate) fn mixed(self) -> BlockUse {
+        BlockUse(self.with_class(Class::Mixed).0 & !SEALED)
     }
 
     /// The class and its change counter, for the readers' copy.
@@ -140,9 +157,9 @@ impl BlockUse {
     }
 
     /// Serves `order` (below 9), beside others if mixing is allowed. Breaks a seal, whose owner then fails. `None` if the
-    /// block belongs to a large folio, or serves another order and mixing is refused.
+    /// block belongs to a large folio, is closed, or serves another order and mixing is refused.
     pub(crate) fn serving(self, order: Order, mixing: Mixing) -> Option<BlockUse> {
-        if self.is_taken() {
+        if self.0 & (TAKEN | CLOSED) != 0 {
             return None;
         }
         let class = match self.class() {
@@ -157,7 +174,7 @@ impl BlockUse {
 
     /// Serves all orders below 9. As [`BlockUse::serving`] otherwise.
     pub(crate) fn serving_all(self) -> Option<BlockUse> {
-        (!self.is_taken()).then(|| BlockUse(self.with_class(Class::Mixed).0 & !SEALED))
+        (self.0 & (TAKEN | CLOSED) == 0).then(|| self.mixed())
     }
 
     /// Seals a block that goes by its bits, so that a claim in it is noticed.
@@ -169,9 +186,18 @@ impl BlockUse {
         BlockUse(self.0 & !SEALED)
     }
 
+    /// The same block, of which no large folio has any part, closed. Breaks a seal.
+    pub(crate) const fn closed(self) -> BlockUse {
+        BlockUse((self.0 | CLOSED) & !SEALED)
+    }
+
+    pub(crate) const fn opened(self) -> BlockUse {
+        BlockUse(self.0 & !CLOSED)
+    }
+
     /// A block whose pages are all free, for small folios of `order`.
     pub(crate) fn emptied_for(self, order: Order) -> BlockUse {
-        BlockUse(self.with_class(Class::Uniform(order)).0 & !(SEALED | RESERVED))
+        BlockUse(self.with_class(Class::Uniform(order)).0 & !(SEALED | RESERVED | CLOSED))
     }
 
     /// A block whose pages are all free, as part of a folio of `order` (9 or more).
@@ -213,6 +239,7 @@ impl fmt::Debug for BlockUse {
             .field("partial", &self.is_partial())
             .field("reserved", &self.is_reserved())
             .field("present", &self.is_present())
+            .field("closed", &self.is_closed())
             .field("seals", &(self.0 >> SEALS_SHIFT))
             .finish()
     }
@@ -284,6 +311,23 @@ mod tests {
         assert!(serving.serves(Order::ZERO) && serving.is_partial());
         assert!(serving.unended().is_whole_and_free());
         assert_ne!(serving.unended().change(), serving.change(), "and readers are told so");
+    }
+
+    #[test]
+    fn a_closed_block_serves_nobody_until_it_is_opened_or_claimed_by_who_closed_it() {
+        let small = NEW.serving(order(0), Mixing::Refused).unwrap();
+        let mixed = small.mixed();
+        for block in [NEW, small, mixed, mixed.sealed(), NEW.taken_for(Order::HUGE).given_back(), NEW.ended()] {
+            let closed = block.closed();
+            assert!(closed.is_closed() && !closed.is_whole_and_free());
+            assert!(!closed.serves(order(0)) && !closed.serves_all());
+            assert_eq!((closed.serving(order(0), Mixing::Allowed), closed.serving_all()), (None, None));
+            assert_eq!((closed.goes_by_bits(), closed.change()), (block.goes_by_bits(), block.change()));
+            assert_eq!(closed.opened(), block.unsealed());
+            assert!(closed.mixed().is_mixed() && closed.mixed().is_closed(), "a folio that lives there is divided");
+            let taken = closed.sealed().taken_for(Order::HUGE);
+            assert!(taken.is_taken() && !taken.is_closed());
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! A release that has not yet come to its end has not yet happened.
 #![forbid(unsafe_code)]
 
+use super::closure::ONE_SEARCH;
 use super::{ClaimError, Claimer, FreeMap, GivenUp, Mixing, free_pages, largest_free_order};
 use crate::geometry::{BLOCK_SHIFT, MODEL};
 use crate::seat::{Oldest, Seat, orders};
@@ -73,10 +74,10 @@ impl FreeMap {
     #[cold]
     pub(crate) fn search_exactly(&self, claimer: Claimer<'_>, request: &impl Request) -> Result<u64, ClaimError> {
         // Relaxed [verify]: the barrier orders it before all that follows, as whoever passes it sees.
-        self.searchers.fetch_add(1, Relaxed);
+        self.watchers.fetch_add(ONE_SEARCH, Relaxed);
         heavy_barrier();
         let result = self.search_until_sure(claimer, request);
-        self.searchers.fetch_sub(1, Relaxed);
+        self.watchers.fetch_sub(ONE_SEARCH, Relaxed);
         result
     }
 
@@ -209,7 +210,7 @@ impl Request for Order {
         let mut empty_run = 0;
         for block in map.blocks() {
             let seen = claimer.blocks.use_of(block);
-            if seen.is_taken() {
+            if seen.is_taken() || seen.is_closed() {
                 empty_run = 0;
                 continue;
             }

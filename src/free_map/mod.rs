@@ -9,6 +9,7 @@
 mod bits;
 mod block_use;
 mod blocks;
+mod closure;
 mod exact;
 mod hints;
 mod hold;
@@ -25,6 +26,7 @@ use crossbeam_utils::CachePadded;
 pub(crate) use bits::{FreeBits, GivenUp, free_pages, largest_free_order};
 pub(crate) use block_use::{BlockUse, Mixing};
 pub(crate) use blocks::{Blocks, Freed};
+pub(crate) use closure::NotClosed;
 pub(crate) use hold::Hold;
 pub(crate) use span::{Placement, Span, folios_of};
 
@@ -32,7 +34,7 @@ use crate::geometry::{BLOCK_SHIFT, PAGES_PER_BLOCK, PAGES_PER_WORD, WORD_SHIFT, 
 use crate::seat::{Seat, Seats, orders};
 use crate::sparse::{NoMemory, Zeroed};
 use crate::sync::{
-    AtomicU32, AtomicU64,
+    AtomicU64, Mutex,
     Ordering::{Relaxed, Release},
     light_barrier,
 };
@@ -72,10 +74,13 @@ impl From<NoMemory> for ClaimError {
 /// One device's view of the free pages in its range.
 pub(crate) struct FreeMap {
     range: OffsetRange,
-    /// How many exact searches are under way. Read by every release, written only when claims fail.
-    searchers: CachePadded<AtomicU32>,
+    /// How many exact searches and closures there are; see `closure`. Read by every release, written only when claims fail
+    /// and where blocks are closed.
+    watchers: CachePadded<AtomicU64>,
     /// How many pages were released, or given up, while a searcher was there.
     releases: CachePadded<AtomicU64>,
+    /// What is closed, in blocks.
+    closures: Mutex<Vec<Range<u64>>>,
 }
 
 /// Who claims: a seat of one device, and with it the words of all blocks.
@@ -93,7 +98,12 @@ pub(crate) struct Claimer<'a> {
 impl FreeMap {
     /// The map of `range`, which starts at a block. To be [begun](FreeMap::begin) before it is used.
     pub(crate) fn new(range: OffsetRange) -> FreeMap {
-        FreeMap { range, searchers: CachePadded::new(AtomicU32::new(0)), releases: CachePadded::new(AtomicU64::new(0)) }
+        FreeMap {
+            range,
+            watchers: CachePadded::new(AtomicU64::new(0)),
+            releases: CachePadded::new(AtomicU64::new(0)),
+            closures: Mutex::new(Vec::new()),
+        }
     }
 
     /// Tells the words of the range's last block where the range ends.
@@ -106,6 +116,7 @@ impl FreeMap {
 
     /// Leaves the words of the range as they are for a range that no device has.
     pub(crate) fn retire(&self, blocks: &Blocks) {
+        self.open_all(blocks);
         if let Some((block, _)) = self.partial_block() {
             blocks.unend_block(block);
         }
@@ -191,7 +202,7 @@ impl FreeMap {
     #[inline]
     pub(crate) fn give_back(&self, blocks: &Blocks, seat: &Seat, page: u64, order: Order) -> u64 {
         if seat.stash().push(order, page) {
-            self.note_released(order.nr_pages());
+            self.note_stashed(blocks, seat, page, order);
             0
         } else {
             self.release(blocks, seat, page, order)
@@ -207,7 +218,7 @@ impl FreeMap {
                 recent.note(block_of(page));
             }
         }
-        self.note_released(order.nr_pages());
+        self.note_release(blocks, seat, page..page + order.nr_pages());
         vacancies
     }
 
@@ -225,14 +236,20 @@ impl FreeMap {
     /// Tells exact searches that `nr_pages` have come free, in the map or in a stash: they may have looked there before.
     #[inline]
     pub(crate) fn note_released(&self, nr_pages: u64) {
-        // A search whose heavy barrier comes after this one sees the pages; of one whose barrier came before, we see the
-        // announcement. Relaxed [verify]: the barriers order it.
-        light_barrier();
-        if self.searchers.load(Relaxed) != 0 {
+        if self.is_watched() {
             // Release [verify]: pairs with the Acquire in `search_until_sure`; a search that starts with this count sees
             // the pages.
             self.releases.fetch_add(nr_pages, Release);
         }
+    }
+
+    /// Whether a search or a closure has begun that may not see what the caller did before.
+    #[inline]
+    fn is_watched(&self) -> bool {
+        // A search or a closure whose heavy barrier comes after this one sees the pages; of one whose barrier came before, we
+        // see the announcement. Relaxed [verify], [close]: the barriers order it.
+        light_barrier();
+        self.watchers.load(Relaxed) != 0
     }
 }
 

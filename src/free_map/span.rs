@@ -120,8 +120,7 @@ impl FreeMap {
                 }
             };
             if !matches!(claimed, Ok(true)) {
-                claimer.blocks.release_pages(span.start..start);
-                given_up.note(start - span.start);
+                claimer.blocks.give_up(span.start..start, given_up);
                 return claimed;
             }
         }
@@ -135,7 +134,7 @@ impl FreeMap {
             let run = self.run_around(claimer, span.clone(), REACH);
             hints.push(span.start, run.end - run.start);
         }
-        self.note_released(span.end - span.start);
+        self.note_release(claimer.blocks, claimer.seat, span);
         vacancies
     }
 

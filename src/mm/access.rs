@@ -1,14 +1,16 @@
 //! Bytes of an address space, as a CPU reads and writes them; and pins, as a device does that reads and writes host memory.
 #![forbid(unsafe_code)]
 
-use super::address::{Address, PAGE_BYTES, huge_start};
+use super::address::{Address, AddressRange, PAGE_BYTES, huge_start};
 use super::address_space::AddressSpace;
 use super::error::{AccessError, FaultError};
-use super::fault::touch;
+use super::fault::{ATTEMPTS, back_off, touch};
 use super::host::Frame;
 use super::inner::Inner;
+use super::migrate::{MigrateBatch, MigrateRequest};
 use super::page_table::{Span, index};
-use crate::words::{Access, LeafKind, Pfn, SoftLeaf};
+use crate::device::Owner;
+use crate::words::{Access, LeafKind, Order, Pfn, SoftLeaf, Target};
 
 impl<'s> AddressSpace<'s> {
     /// Reads bytes from `address` on, faulting pages in.
@@ -54,6 +56,53 @@ impl<'s> AddressSpace<'s> {
                 return Ok(Frame::new(core.zero_folio()?));
             }
         }
+    }
+
+    /// The same, without faulting: `None` if the page is not there for that access at this moment, or the leaf is the zero page's.
+    /// Linux: `pin_user_pages_fast_only()`.
+    pub fn try_pin(&self, address: Address, access: Access) -> Option<Frame<'s>> {
+        let mut pinned = None;
+        let look = &mut |leaf, _| pinned = self.inner().core().page(leaf).and_then(|page| page.try_get());
+        self.inner().try_with_page(address, access, look).ok()?;
+        pinned.map(Frame::new)
+    }
+
+    /// As [`AddressSpace::pin`], for a handle that is kept for long: never of a page of a device that the host can map, which
+    /// the device would not get back. Such a page is copied home first. Linux: `FOLL_LONGTERM`.
+    ///
+    /// # Errors
+    ///
+    /// As [`AddressSpace::pin`]; [`FaultError::NotMoved`] if somebody else pins the page where it is.
+    pub fn pin_long_term(&self, address: Address, access: Access) -> Result<Frame<'s>, FaultError> {
+        for attempts in 0..ATTEMPTS {
+            let frame = self.pin(address, access)?;
+            if self.inner().core().is_memory(frame.pfn()) {
+                return Ok(frame);
+            }
+            let owner = frame.as_folio().device().owner();
+            // Our own reference would be in the way.
+            drop(frame);
+            self.bring_visible_home(address, owner)?;
+            back_off(attempts);
+        }
+        Err(FaultError::NotMoved { address, attempts: ATTEMPTS })
+    }
+
+    /// Moves the page of `address` from a device of `owner` that the host can map to the machine's memory, if nobody pins it.
+    fn bring_visible_home(&self, address: Address, owner: Owner) -> Result<(), FaultError> {
+        let mut batch = MigrateBatch::new();
+        let request = MigrateRequest::new(AddressRange::page_of(address)).host_visible(owner);
+        // What was mapped otherwise meanwhile is looked at again.
+        let Ok(mut migration) = self.migrate(&mut batch, request) else { return Ok(()) };
+        let src = migration.src(0);
+        if let (true, Some(Target::Host(from))) = (src.is_migrate(), src.target()) {
+            let frame = migration.machine().alloc_frame(Order::ZERO)?;
+            self.inner().core().memory().copy(from, frame.pfn(), 1);
+            // Refused is as not moved.
+            _ = migration.set_dst(0, frame);
+            migration.pages();
+        }
+        Ok(())
     }
 
     fn each_page(

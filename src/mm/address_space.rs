@@ -4,7 +4,7 @@
 use core::fmt;
 use std::sync::Arc;
 
-use super::address::{Address, AddressRange, VPN_BITS, huge_start};
+use super::address::{Address, AddressRange, PAGES_PER_HUGE, VPN_BITS, huge_start};
 use super::entry::Entry;
 use super::error::{MachineError, VmaError};
 use super::host::Frame;
@@ -192,8 +192,8 @@ impl<'s> AddressSpace<'s> {
         Ok(())
     }
 
-    /// Clears the soft-dirty mark of every leaf in `range`: those that have it later were written since. Linux:
-    /// `/proc/pid/clear_refs`.
+    /// Clears the soft-dirty mark of every leaf in `range`: those that have it later were written since. A device that mirrors
+    /// pages to write them is told, and asks again before it does. Linux: `/proc/pid/clear_refs`.
     ///
     /// # Errors
     ///
@@ -203,6 +203,7 @@ impl<'s> AddressSpace<'s> {
         let _mapped = inner.map_lock.write();
         inner.vmas.read().check_mapped(range)?;
         inner.split_ends(range)?;
+        let _told = inner.notifiers.begin(Invalidation { range, kind: InvalidationKind::SoftDirty, owner: None });
         inner.rewrite(range, |leaf| leaf.with_soft_dirty(false));
         Ok(())
     }
@@ -234,6 +235,8 @@ impl Inner<'_> {
         let done = self.for_each_span::<core::convert::Infallible>(range, |vpn, stop, span| {
             match span {
                 Span::Empty => {}
+                // One that the range cuts is one that the caller passes over: see `AddressSpace::advise_free`.
+                Span::Huge(..) if stop - vpn < PAGES_PER_HUGE => {}
                 Span::Huge(mut middle, at) => {
                     let leaf = change(middle.leaf(at));
                     middle.set_leaf(at, leaf);

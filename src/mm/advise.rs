@@ -1,7 +1,7 @@
 //! What a program says of memory that it may not need again. Linux: `madvise()`.
 #![forbid(unsafe_code)]
 
-use super::address::AddressRange;
+use super::address::{AddressRange, PAGES_PER_HUGE, huge_start};
 use super::address_space::AddressSpace;
 use super::entry::Entry;
 use super::error::VmaError;
@@ -43,12 +43,11 @@ impl AddressSpace<'_> {
         let inner = &**self.inner();
         let _mapped = inner.map_lock.write();
         inner.check_anonymous(range)?;
-        inner.split_ends(range)?;
+        inner.split_freeable_ends(range)?;
         let _told = inner.notifiers.begin(Invalidation { range, kind: InvalidationKind::Clear, owner: None });
-        inner.rewrite(
-            range,
-            |leaf| if inner.may_be_freed(leaf) { leaf.with_young(false).with_dirty(false) } else { leaf },
-        );
+        let clean =
+            |leaf: SoftLeaf| if inner.may_be_freed(leaf) { leaf.with_young(false).with_dirty(false) } else { leaf };
+        inner.rewrite(range, clean);
         Ok(())
     }
 
@@ -62,13 +61,16 @@ impl AddressSpace<'_> {
         let inner = &**self.inner();
         let _mapped = inner.map_lock.write();
         inner.check_anonymous(range)?;
-        inner.split_ends(range)?;
+        inner.split_freeable_ends(range)?;
         let _told = inner.notifiers.begin(Invalidation { range, kind: InvalidationKind::Clear, owner: None });
         let mut gather = Gather::new(inner.core(), range.nr_pages());
         let mut dropped = 0;
         let done = inner.for_each_span::<core::convert::Infallible>(range, |vpn, stop, span| {
+            let mut emptied = false;
             match span {
                 Span::Empty => {}
+                // One that the range cuts was not to be freed when the ends were looked at.
+                Span::Huge(..) if stop - vpn < PAGES_PER_HUGE => {}
                 Span::Huge(mut middle, at) => {
                     let leaf = middle.leaf(at);
                     if !leaf.is_dirty() && inner.may_be_freed(leaf) {
@@ -86,7 +88,11 @@ impl AddressSpace<'_> {
                             dropped += 1;
                         }
                     }
+                    emptied = table.is_empty();
                 }
+            }
+            if emptied {
+                inner.table.prune(vpn);
             }
             gather.flush();
             Ok(())
@@ -106,9 +112,27 @@ impl Inner<'_> {
         }
     }
 
+    /// Splits the huge leaves that `range` cuts, if they are to be freed; others are passed over whole, those of devices first of
+    /// all. Linux: `madvise_free_huge_pmd()`, which skips a PMD that is not present.
+    fn split_freeable_ends(&self, range: AddressRange) -> Result<(), VmaError> {
+        for vpn in [range.first(), range.end()] {
+            if vpn == huge_start(vpn) {
+                continue;
+            }
+            if let Span::Huge(mut middle, at) = self.table.span(vpn) {
+                if self.may_be_freed(middle.leaf(at)) {
+                    self.split_locked(&mut middle, at)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Whether a leaf, which the caller has locked, maps host memory that nobody else has. It must allow writing, since
     /// every page that was written in an anonymous mapping does, or is shared.
     fn may_be_freed(&self, leaf: SoftLeaf) -> bool {
-        leaf.kind() == LeafKind::Present(Access::Write) && self.core().page(leaf).is_some_and(|page| page.refs() == 1)
+        leaf.kind() == LeafKind::Present(Access::Write)
+            && leaf.pfn().is_some_and(|pfn| self.core().is_memory(pfn))
+            && self.core().page(leaf).is_some_and(|page| page.refs() == 1)
     }
 }

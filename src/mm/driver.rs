@@ -4,7 +4,7 @@
 use core::fmt;
 use std::sync::Arc;
 
-use super::address::{Address, AddressRange};
+use super::address::{Address, AddressRange, VPN_BITS};
 use super::error::{DriverError, SetupError};
 use super::inner::Inner;
 use super::machine::Machine;
@@ -68,12 +68,7 @@ pub(super) struct Attached<'s> {
 
 impl<'s> Attached<'s> {
     pub(super) fn new(device: &Device<'s>, driver: &Arc<dyn DeviceDriver<'s> + 's>) -> Attached<'s> {
-        Attached {
-            device: device.clone(),
-            range: device.range(),
-            owner: device.owner(),
-            driver: Arc::clone(driver),
-        }
+        Attached { device: device.clone(), range: device.range(), owner: device.owner(), driver: Arc::clone(driver) }
     }
 }
 
@@ -100,6 +95,23 @@ impl<'f, 's> DeviceFault<'f, 's> {
     /// The page of it.
     pub fn page(&self) -> AddressRange {
         AddressRange::page_of(self.address)
+    }
+
+    /// The pages of the fault's mapping: as far as a migration around it may reach.
+    pub fn mapping(&self) -> AddressRange {
+        self.area.range
+    }
+
+    /// The run of `nr_pages`, aligned to as many, that the fault's page lies in, as far as it is mapped: for a driver that
+    /// brings its neighbours home with it. Linux: `do_fault_around()`.
+    ///
+    /// A number that is no power of two is rounded up to the next one that is.
+    pub fn around(&self, nr_pages: u64) -> AddressRange {
+        let (vpn, mapped) = (self.address.vpn(), self.area.range);
+        let nr_pages = nr_pages.clamp(1, 1 << VPN_BITS).next_power_of_two();
+        let begin = vpn & !(nr_pages - 1);
+        let (first, end) = (begin.max(mapped.first()), (begin + nr_pages).min(mapped.end()));
+        AddressRange::of_pages(first, end - first).unwrap_or(self.page())
     }
 
     /// The device page that is there.

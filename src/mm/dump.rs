@@ -40,8 +40,8 @@ pub struct PageSnapshot {
 impl<'s> AddressSpace<'s> {
     /// What is known of the page of `address`.
     ///
-    /// The leaf is locked meanwhile, so the page is the one that it names; counts and lock may be changing by other
-    /// leaves and handles.
+    /// The leaf is locked meanwhile, so the page is the one that it names; references, maps and lock are of one moment, behind which
+    /// other leaves and handles may change them. Takes no reference, so that looking pins nothing.
     pub fn snapshot(&self, address: Address) -> PageSnapshot {
         let inner = &**self.inner();
         match inner.table.span(address.vpn()) {
@@ -66,9 +66,9 @@ impl Inner<'_> {
     fn snapshot_of(&self, address: Address, leaf: SoftLeaf, is_huge: bool) -> PageSnapshot {
         let core = self.core();
         let further = if is_huge { address.vpn() - huge_start(address.vpn()) } else { 0 };
+        // The leaf, which is locked, keeps the folio; its counts and its lock are one word, read once.
         let page = core.page(leaf);
-        let folio = page.and_then(|page| page.try_get());
-        let (refs, maps) = folio.as_ref().map_or((0, 0), |folio| (folio.refs() - 1, folio.maps()));
+        let (refs, maps, is_locked) = page.map_or((0, 0, false), |page| page.counts());
         PageSnapshot {
             address: address.page_start(),
             leaf,
@@ -79,7 +79,7 @@ impl Inner<'_> {
             folio_order: page.map_or(Order::ZERO, |page| page.order()),
             refs,
             maps,
-            is_locked: folio.is_some_and(|folio| folio.is_locked()),
+            is_locked,
         }
     }
 }

@@ -30,10 +30,10 @@ use crate::words::{Access, LeafKind, SoftLeaf};
 
 /// How often a driver may say that it has moved a page that it has not. Somebody may have a reference for a moment, which
 /// pins it, and may lose the processor meanwhile: so the attempts are spread over a second.
-const ATTEMPTS: u32 = 128;
+pub(super) const ATTEMPTS: u32 = 128;
 
 /// Lets whoever pins a page go on, longer each time, up to 10 ms.
-fn back_off(attempts: u32) {
+pub(super) fn back_off(attempts: u32) {
     match attempts {
         0..4 => std::thread::yield_now(),
         _ => std::thread::sleep(Duration::from_micros(10 << (attempts.min(14) - 4))),

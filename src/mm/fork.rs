@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use super::address::AddressRange;
 use super::address_space::AddressSpace;
 use super::error::VmaError;
 use super::inner::Inner;
@@ -20,7 +19,8 @@ impl<'s> AddressSpace<'s> {
     /// Each leaf's folio has one more reference and map. Leaves of private mappings allow only reading in both from now on,
     /// device-private ones and migration entries too: a page on a device stays there, with two leaves. Pages that a device
     /// has for itself are taken back first, for which their locks are waited for: a driver must not fork while it has
-    /// one locked. Shared mappings' pages are found by the child's faults.
+    /// one locked. Shared mappings' pages are found by the child's faults, but
+    /// those with the write-protect mark, which the child has at once.
     ///
     /// # Errors
     ///
@@ -42,14 +42,10 @@ impl<'s> AddressSpace<'s> {
             child_vmas.insert(vma.clone());
         }
         for vma in &vmas {
-            // The child's leaves are found again, those of driver's pages are not.
-            if matches!(vma.backing, Backing::Shared(_)) {
-                continue;
-            }
             let kind = InvalidationKind::Protect;
             let _told = parent.notifiers.begin(Invalidation { range: vma.range, kind, owner: None });
             // On failure the child is dropped, behind the lock of its mappings, with what it has.
-            parent.copy_leaves(&child, vma.range, vma.backing.is_cow())?;
+            parent.copy_leaves(&child, vma)?;
         }
         drop(child_vmas);
         Ok(child_space)
@@ -82,8 +78,9 @@ impl<'s> Inner<'s> {
         }
     }
 
-    fn copy_leaves(&self, child: &Inner<'s>, range: AddressRange, is_cow: bool) -> Result<(), VmaError> {
-        self.for_each_span(range, |vpn, stop, span| match span {
+    fn copy_leaves(&self, child: &Inner<'s>, vma: &Vma<'s>) -> Result<(), VmaError> {
+        let (is_cow, is_shared) = (vma.backing.is_cow(), matches!(vma.backing, Backing::Shared(_)));
+        self.for_each_span(vma.range, |vpn, stop, span| match span {
             Span::Empty => Ok(()),
             Span::Huge(mut middle, at) => {
                 // Our table's lock, then the child's: nobody holds one of the child's yet.
@@ -92,9 +89,17 @@ impl<'s> Inner<'s> {
                 Ok(())
             }
             Span::Small(mut table) => {
+                // An object's pages are found again by the child's faults; marks would not be.
+                let is_needed = |leaf: SoftLeaf| !is_shared || leaf.is_write_protect();
+                let here = index(vpn, 0)..=index(stop - 1, 0);
+                if !here.clone().any(|at| is_needed(table.leaf(at))) {
+                    return Ok(());
+                }
                 let Span::Small(mut copy) = child.table.span_or_build(vpn)? else { return Ok(()) };
-                for at in index(vpn, 0)..=index(stop - 1, 0) {
-                    self.copy_leaf((&mut table, at), (&mut copy, at), is_cow)?;
+                for at in here {
+                    if is_needed(table.leaf(at)) {
+                        self.copy_leaf((&mut table, at), (&mut copy, at), is_cow)?;
+                    }
                 }
                 Ok(())
             }

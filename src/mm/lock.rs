@@ -69,7 +69,9 @@ pub(super) struct MapLock(Striped<Mutex<Option<Area>>>);
 pub(super) struct Mapped<'a>(RwLockReadGuard<'a, Mutex<Option<Area>>>);
 
 /// [`MapLock`] held exclusively.
-pub(super) struct Changing<'a>(#[allow(dead_code, reason = "held")] [RwLockWriteGuard<'a, Mutex<Option<Area>>>; STRIPES]);
+pub(super) struct Changing<'a>(
+    #[allow(dead_code, reason = "held")] [RwLockWriteGuard<'a, Mutex<Option<Area>>>; STRIPES],
+);
 
 impl MapLock {
     pub(super) fn new() -> MapLock {

@@ -153,6 +153,12 @@ impl<'s> Core<'s> {
         &self.ram
     }
 
+    /// Whether `pfn` is a page of the machine's own memory, and not one of a device that the host can map.
+    #[inline]
+    pub(super) fn is_memory(&self, pfn: Pfn) -> bool {
+        self.ram().range().contains(super::pages::offset_of(pfn))
+    }
+
     pub(super) fn memory(&self) -> &dyn HostMemory {
         &*self.memory
     }

@@ -45,7 +45,8 @@
 //!
 //! # What is not here
 //!
-//! Swap, reclaim by pressure, hugetlb, NUMA, and memory of the process itself: [`HostMemory`] is where that would come in.
+//! Swap, reclaim by pressure, hugetlb, NUMA, and memory of the process itself: that comes in by [`HostMemory`], and [`Interval`] tells when a
+//! page of it has to go. The package `farpage-region` has both, through userfaultfd (`RealMemory`, `Window`).
 #![forbid(unsafe_code)]
 
 mod access;
@@ -95,7 +96,7 @@ pub use error::{
 pub use exclusive::ExclusivePage;
 pub use host::{Frame, HeapMemory, HostMemory};
 pub use machine::Machine;
-pub use migrate::{Destination, MigrateBatch, MigrateRequest, Migration};
+pub use migrate::{Destination, MigrateBatch, MigrateParts, MigrateRequest, Migration};
 pub use notifier::{Interval, IntervalOps, Invalidation, InvalidationKind, SequenceNumber};
 pub use object::Object;
 pub use range_fault::RangeFault;

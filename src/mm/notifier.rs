@@ -32,6 +32,8 @@ pub enum InvalidationKind {
     Clear,
     /// Accesses are taken away.
     Protect,
+    /// Soft-dirty marks are cleared: whoever lets writes through without telling has to see them from now on.
+    SoftDirty,
     /// Pages move to a device or from one.
     Migrate,
     /// A device takes pages for itself, or loses them.

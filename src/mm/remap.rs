@@ -40,9 +40,13 @@ impl<'s> AddressSpace<'s> {
         }
         vmas.check_free(target)?;
         inner.split_ends(range)?;
-        inner.prepare_move(range, target)?;
+        if let Err(error) = inner.prepare_move(range, target) {
+            inner.prune_range(target);
+            return Err(error);
+        }
         let _told = inner.notifiers.begin(Invalidation { range, kind: InvalidationKind::Unmap, owner: None });
         inner.move_leaves(range, target);
+        inner.prune_range(target);
         for vma in vmas.remove(range) {
             let first = target.first() + (vma.range.first() - range.first());
             if let Some(moved) = AddressRange::of_pages(first, vma.range.nr_pages()) {
@@ -80,6 +84,15 @@ impl Inner<'_> {
             vpn = stop;
         }
         Ok(())
+    }
+
+    /// Takes out the tables of `range` that were made for leaves that did not come.
+    fn prune_range(&self, range: AddressRange) {
+        let mut vpn = range.first();
+        while let Some(at) = self.table.next_used(vpn, range.end()) {
+            self.table.prune(at);
+            vpn = huge_start(at) + PAGES_PER_HUGE;
+        }
     }
 
     /// Moves every leaf. Between the two tables a leaf stands in neither: nobody looks who may rely on it.

@@ -153,6 +153,11 @@ impl<'s> Core<'s> {
                         found += 1;
                     }
                 }
+                let emptied = found > 0 && table.is_empty();
+                drop(table);
+                if emptied {
+                    space.table.prune(vpn);
+                }
             }
         }
         found

@@ -177,12 +177,16 @@ impl Stash {
 
     /// The runs that are kept, as first page and order. Exact while nobody works on the stash.
     pub(crate) fn runs(&self) -> impl Iterator<Item = (u64, Order)> {
-        self.deques.iter().enumerate().flat_map(move |(order, deque)| {
+        orders().flat_map(move |order| self.runs_of(order).map(move |page| (page, order)))
+    }
+
+    /// The first pages of the runs of `order` that are kept, those that have been there all the while among them.
+    pub(crate) fn runs_of(&self, order: Order) -> impl Iterator<Item = u64> {
+        self.deque(order).into_iter().flat_map(move |deque| {
             let (top, bottom) = (deque.top.load(Acquire), deque.bottom.load(Acquire));
-            let order = Order::new(order as u8).unwrap_or(Order::ZERO);
             // A top that is much older than the bottom: there are never more runs than cells.
             let top = top.max(bottom.saturating_sub(u64::from(deque.nr_cells)));
-            (top..bottom).map(move |at| (self.cell(deque, at).load(Relaxed), order))
+            (top..bottom).map(move |at| self.cell(deque, at).load(Relaxed))
         })
     }
 

@@ -67,6 +67,11 @@ pub enum Violation {
         /// Its order.
         order: u8,
     },
+    /// A block is closed, and no eviction has it; or one has, and it is open.
+    BadClosed {
+        /// First page of the block.
+        offset: u64,
+    },
     /// The block word of a folio names another order or another device.
     BadBlockWord {
         /// First page of the folio.
@@ -94,6 +99,9 @@ impl fmt::Display for Violation {
                 write!(f, "the folio at {offset:#x} has {refs} references, of which leaf words own {maps}")
             }
             Violation::BadOrder { offset, order } => write!(f, "a folio of order {order} does not fit at {offset:#x}"),
+            Violation::BadClosed { offset } => {
+                write!(f, "the block at {offset:#x} is closed, or open, against what evictions say")
+            }
             Violation::BadBlockWord { offset, device } => {
                 write!(f, "the block word at {offset:#x} names another order, or device {device}")
             }
@@ -129,6 +137,11 @@ impl<'a> Recount<'a> {
         let (mut live, mut blocks) = (0, self.entry.map().blocks());
         while let Some(block) = blocks.next() {
             let seen = self.space.blocks().use_of(block);
+            // One that is part of a large folio is closed when it is given back.
+            let is_closing = self.entry.map().is_closing(self.space.blocks(), block);
+            if seen.is_closed() != (is_closing && !seen.is_taken()) {
+                return Err(Violation::BadClosed { offset: block << BLOCK_SHIFT });
+            }
             if seen.is_taken() {
                 let order = self.large(block, seen)?;
                 live += order.nr_pages();

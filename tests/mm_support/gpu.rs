@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use farpage::{
     Access, AddressRange, AddressSpace, Device, DeviceConfig, DeviceDriver, DeviceFault, DeviceOps, DriverError, Folio,
-    FreedFolio, HeapMemory, HostMemory, Interval, IntervalOps, Invalidation, Machine, MigrateBatch, MigrateEntry,
-    MigrateRequest, Migration, Offset, Order, Owner, Pfn, RangeEntry, RangeError, RangeFault, SetupError, Target,
+    FreedFolio, HostMemory, Interval, IntervalOps, Invalidation, Machine, MigrateBatch, MigrateEntry, MigrateRequest,
+    Migration, Offset, Order, Owner, Pfn, RangeEntry, RangeError, RangeFault, SetupError, Target,
 };
 
-use super::{EFAULT, ENOMEM, GPU_PAGES, PAGE, World};
+use super::{EFAULT, ENOMEM, GPU_PAGES, Memory, PAGE, World};
 
 /// Whether the host can map the device's pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub struct Vram {
     /// The driver fails every fault.
     pub fail_faults: AtomicBool,
     /// For a visible device, whose bytes the host has.
-    host: Option<Arc<HeapMemory>>,
+    host: Option<Arc<dyn Memory>>,
     owner: Owner,
 }
 

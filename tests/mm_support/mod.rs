@@ -10,10 +10,11 @@ pub mod oracle;
 use std::sync::Arc;
 
 use farpage::{
-    Address, AddressRange, AddressSpace, DeviceConfig, DriverError, HeapMemory, Machine, Mapping, PAGE_BYTES, Space,
+    Address, AddressRange, AddressSpace, DeviceConfig, DeviceOps, DriverError, HeapMemory, HostMemory, Machine,
+    Mapping, PAGE_BYTES, Space,
 };
 
-pub use gpu::{Gpu, Kind, Mirror};
+pub use gpu::{Gpu, Kind, Mirror, Vram};
 
 pub const PAGE: u64 = PAGE_BYTES;
 pub const HUGE: u64 = 512 * PAGE;
@@ -21,12 +22,20 @@ pub const HUGE: u64 = 512 * PAGE;
 pub const RAM_PAGES: u64 = 1 << 14;
 pub const GPU_PAGES: u64 = 1 << 13;
 
+/// Host memory of a machine: bytes that go when their pages are freed.
+pub trait Memory: HostMemory + DeviceOps {}
+
+impl<T: HostMemory + DeviceOps> Memory for T {}
+
+/// Pages that a memory needs: those of the machine, and of devices beside it that the host can map.
+pub const MEMORY_PAGES: u64 = 1 << 16;
+
 /// One machine, for one test.
 pub struct World<'s> {
     pub device_pages: &'s Space,
     pub host_pages: &'s Space,
     pub machine: Machine<'s>,
-    pub memory: Arc<HeapMemory>,
+    pub memory: Arc<dyn Memory>,
     /// Host pages in use when nothing is mapped: the zero page.
     pub idle_pages: u64,
     ram: farpage::Device<'s>,
@@ -34,9 +43,13 @@ pub struct World<'s> {
 
 /// Runs a test in a machine of its own, and looks behind it whether everything was given back.
 pub fn world(body: impl FnOnce(&World<'_>)) {
+    world_on(Arc::new(HeapMemory::new(MEMORY_PAGES)), body);
+}
+
+/// The same on a memory of one's own.
+pub fn world_on(memory: Arc<dyn Memory>, body: impl FnOnce(&World<'_>)) {
     let device_pages = Space::builder().max_pages(1 << 18).build().unwrap();
     let host_pages = Space::builder().max_pages(1 << 18).build().unwrap();
-    let memory = Arc::new(HeapMemory::new(1 << 16));
     let ram = host_pages.register(DeviceConfig::new(RAM_PAGES).name("ram").ops(Arc::clone(&memory))).unwrap();
     {
         let machine = Machine::new(&device_pages, ram.clone(), Arc::clone(&memory)).unwrap();

@@ -5,6 +5,7 @@
 
 #![cfg(target_os = "linux")]
 
+mod cgroup;
 #[path = "../support/child.rs"]
 mod child;
 mod heap;

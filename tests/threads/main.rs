@@ -181,7 +181,7 @@ fn a_range_that_is_refused_hides_no_page() {
 
 #[test]
 fn devices_come_and_go_under_lookups() {
-    churn(3, 0, Duration::from_secs(8));
+    churn(3, 0, Duration::from_secs(10));
 }
 
 #[test]

@@ -106,6 +106,33 @@ impl<'s> Bench<'s> {
     }
 }
 
+impl<'s> Bench<'s> {
+    /// Moves the first `nr` pages to the device as one batch, in parts on the threads of the current pool.
+    pub fn migrate_in_parts(&self, space: &AddressSpace<'s>, nr: u64) {
+        let request = MigrateRequest::new(range(0, nr)).system(true).owner(Owner::new(1));
+        let moved = space.migrate_parts(request).expect("one mapping").run(|migration| {
+            let mut folios = Vec::new();
+            self.device.alloc_many(Order::ZERO, migration.nr_slots(), &mut folios).expect("room");
+            for (slot, folio) in folios.into_iter().enumerate() {
+                migration.set_dst(slot, folio).expect("collected");
+            }
+        });
+        assert_eq!(moved, nr);
+    }
+
+    /// Moves them home the same way.
+    pub fn migrate_out_parts(&self, space: &AddressSpace<'s>, nr: u64) {
+        let request = MigrateRequest::new(range(0, nr)).device_private(Owner::new(1));
+        let moved = space.migrate_parts(request).expect("one mapping").run(|migration| {
+            for slot in 0..migration.nr_slots() {
+                let frame = self.machine.alloc_frame(Order::ZERO).expect("room");
+                migration.set_dst(slot, frame).expect("collected");
+            }
+        });
+        assert_eq!(moved, nr);
+    }
+}
+
 /// What a batch needs, used again.
 #[derive(Default)]
 pub struct Room<'s> {

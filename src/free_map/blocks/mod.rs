@@ -10,9 +10,10 @@
 //! bits. If its bits came before the look at them, the look sees them. If they came after, the claimer sees the seal, and
 //! breaks it; or what came of it, and gives its bits back or goes along.
 //!
-//! Below: `block_use`, `bits`, `hints`. Edges: [claim], [seal], [verify].
+//! Below: `block_use`, `bits`, `hints`. Edges: [claim], [seal], [verify], [close].
 #![forbid(unsafe_code)]
 
+mod closing;
 mod memory;
 mod purpose;
 mod whole;
@@ -31,6 +32,8 @@ use crate::sync::{
     Ordering::{Acquire, Relaxed},
 };
 use crate::words::Order;
+use closing::Closing;
+pub(crate) use closing::blocks_of;
 use purpose::Purpose;
 
 /// The free map's words for every block of a space.
@@ -39,6 +42,7 @@ pub(crate) struct Blocks {
     bits: SparseArray<FreeBits>,
     hints: Hints,
     vacancies: Vacancies,
+    closing: Closing,
 }
 
 /// What a release has done.
@@ -58,6 +62,7 @@ impl Blocks {
             bits: SparseArray::new(Layout { len: nr_blocks, chunk_bytes: 4096, huge: false })?,
             hints: Hints::new(nr_blocks)?,
             vacancies: Vacancies::new(nr_blocks, blocks_per_group)?,
+            closing: Closing::new(nr_blocks)?,
         })
     }
 
@@ -87,11 +92,13 @@ impl Blocks {
         self.bits.get_populated(block_of(page)).map_or(0, |bits| bits.word_of(page % PAGES_PER_BLOCK))
     }
 
-    /// Whether no page of `block` is taken, as far as a glance shows.
+    /// Whether no page of `block` is taken, and it is open, as far as a glance shows.
     pub(crate) fn seems_free(&self, block: u64) -> bool {
         let seen = self.use_of(block);
         seen.is_whole_and_free()
-            || seen.goes_by_bits() && self.bits.get_populated(block).is_none_or(FreeBits::seem_free)
+            || seen.goes_by_bits()
+                && !seen.is_closed()
+                && self.bits.get_populated(block).is_none_or(FreeBits::seem_free)
     }
 
     /// Tries to take a run of `order` (below 9) in `block`, and says at which page it starts.
@@ -273,8 +280,9 @@ impl Blocks {
 
     /// Takes a block that was found among those of `class` out of them if it is no longer there, or is full.
     pub(crate) fn mend(&self, block: u64, class: Class) {
-        if self.use_of(block).class() != class {
-            self.hints.note_no_room(block, class, || self.use_of(block).class() == class);
+        let is_offered = |seen: BlockUse| seen.class() == class && !seen.is_closed();
+        if !is_offered(self.use_of(block)) {
+            self.hints.note_no_room(block, class, || is_offered(self.use_of(block)));
         } else {
             self.note_state(block);
         }
@@ -289,16 +297,17 @@ impl Blocks {
 
     /// Bytes of metadata: reserved and populated.
     pub(crate) fn bytes(&self) -> (u64, u64) {
-        let (hints, vacancies) = (self.hints.bytes(), self.vacancies.bytes());
-        (
-            self.uses.reserved_bytes() + self.bits.reserved_bytes() + hints.0 + vacancies.0,
-            self.uses.populated_bytes() + self.bits.populated_bytes() + hints.1 + vacancies.1,
-        )
+        let sets = [self.hints.bytes(), self.vacancies.bytes(), self.closing.bytes()];
+        let words = (
+            self.uses.reserved_bytes() + self.bits.reserved_bytes(),
+            self.uses.populated_bytes() + self.bits.populated_bytes(),
+        );
+        sets.iter().fold(words, |sum, set| (sum.0 + set.0, sum.1 + set.1))
     }
 
     /// Bytes of the populated ones that lie in memory; `None` where the system does not say.
     pub(crate) fn resident_bytes(&self) -> Option<u64> {
-        let hints = self.hints.resident_bytes()? + self.vacancies.resident_bytes()?;
-        Some(self.uses.resident_bytes()? + self.bits.resident_bytes()? + hints)
+        let sets = self.hints.resident_bytes()? + self.vacancies.resident_bytes()? + self.closing.resident_bytes()?;
+        Some(self.uses.resident_bytes()? + self.bits.resident_bytes()? + sets)
     }
 }

@@ -18,6 +18,8 @@ pub(super) enum Purpose {
     One(Order, Mixing),
     /// To serve all orders below 9.
     All,
+    /// The same for parts of a folio that has been there: whether or not the block is closed.
+    Parts,
 }
 
 impl Purpose {
@@ -25,13 +27,14 @@ impl Purpose {
         match self {
             Purpose::One(order, _) => block.serves(order),
             Purpose::All => block.serves_all(),
+            Purpose::Parts => block.is_mixed(),
         }
     }
 
     pub(super) fn class(self) -> Class {
         match self {
             Purpose::One(order, _) => Class::Uniform(order),
-            Purpose::All => Class::Mixed,
+            Purpose::All | Purpose::Parts => Class::Mixed,
         }
     }
 
@@ -39,6 +42,7 @@ impl Purpose {
         match self {
             Purpose::One(order, mixing) => block.serving(order, mixing),
             Purpose::All => block.serving_all(),
+            Purpose::Parts => Some(block.mixed()),
         }
     }
 }
@@ -73,13 +77,13 @@ impl Blocks {
         }
     }
 
-    /// Makes a block that nobody takes from serve `order` (below 9) only, and reserves it. `false` if it is reserved, serves
-    /// another order or belongs to a large folio.
+    /// Makes a block that nobody takes from serve `order` (below 9) only, and reserves it. `false` if it is reserved,
+    /// closed, serves another order or belongs to a large folio.
     pub(crate) fn adopt(&self, block: u64, order: Order) -> Result<bool, NoMemory> {
         let (word, _) = (self.populate(block)?, self.bits.populate(block)?);
         self.hints.populate_class(block, Class::Uniform(order))?;
         let seen = BlockUse::from_bits(word.load(Relaxed));
-        if seen.is_reserved() || !seen.is_present() {
+        if seen.is_reserved() || seen.is_closed() || !seen.is_present() {
             return Ok(false);
         }
         let adopted = match seen.serving(order, Mixing::Refused).filter(|next| next.class() == Class::Uniform(order)) {

@@ -31,11 +31,13 @@ impl Blocks {
                 return Ok(None);
             }
         }
+        if self.are_closing(run.clone()) {
+            return Ok(None);
+        }
         for at in run.clone() {
             let claimed = self.populate(at).map(|word| self.claim_one_whole(at, word, order));
             if !matches!(claimed, Ok(true)) {
-                self.release_blocks(block..at);
-                given_up.note((at - block) << BLOCK_SHIFT);
+                self.give_up(block << BLOCK_SHIFT..at << BLOCK_SHIFT, given_up);
                 return claimed.map(|_| None);
             }
         }
@@ -50,6 +52,7 @@ impl Blocks {
         seen.is_present()
             && seen.is_whole_and_free()
             && seen.class() == Class::Uniform(order)
+            && !self.are_closing(block..block + 1)
             // AcqRel [claim], [verify]: as in `make_serve`.
             && word.compare_exchange(seen.bits(), seen.taken_for(order).bits(), AcqRel, Relaxed).is_ok()
     }
@@ -57,7 +60,7 @@ impl Blocks {
     fn claim_one_whole(&self, block: u64, word: &AtomicU64, order: Order) -> bool {
         let mut seen = BlockUse::from_bits(word.load(Relaxed));
         loop {
-            if seen.is_taken() || seen.is_partial() || !seen.is_present() {
+            if seen.is_taken() || seen.is_closed() || seen.is_partial() || !seen.is_present() {
                 return false;
             }
             if seen.goes_by_bits() {
@@ -104,9 +107,7 @@ impl Blocks {
         for (page, order) in parts {
             let block = block_of(page);
             if order.is_whole_block() {
-                for block in block..block + (order.nr_pages() >> BLOCK_SHIFT) {
-                    self.change_own(block, |seen| seen.taken_for(order));
-                }
+                self.assign(block, order);
             } else if last.replace(block) != Some(block) {
                 if whole.is_whole_block() {
                     if let Some(bits) = self.bits.get_populated(block) {
@@ -115,9 +116,16 @@ impl Blocks {
                     self.change_own(block, |seen| seen.divided(class));
                 } else if let Some(word) = self.uses.get_populated(block) {
                     // It goes by its bits, which we have, and others may change it beside us; it cannot be refused.
-                    self.make_serve(block, word, Purpose::All);
+                    self.make_serve(block, word, Purpose::Parts);
                 }
             }
+        }
+    }
+
+    /// Makes the blocks from `block` on, which the caller has as whole ones, those of a folio of `order`.
+    pub(crate) fn assign(&self, block: u64, order: Order) {
+        for block in block..block + (order.nr_pages() >> BLOCK_SHIFT) {
+            self.change_own(block, |seen| seen.taken_for(order));
         }
     }
 

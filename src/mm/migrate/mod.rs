@@ -14,6 +14,8 @@
 //! **Locks.** Folios are tried, never waited for, so two migrations that want the same pages do not wait for each other.
 //! The lock of a table is taken once for all slots in it.
 //!
+//! **Threads.** A migration is one thread's. [`MigrateParts`] is one range for several: migrations of parts that have no table in common.
+//!
 //! **Large folios.** A huge leaf over a whole run of 512 pages is one compound slot, if asked for, and moves into one folio of order
 //! 9, or page by page into 512. Otherwise the *leaf* is taken apart, and the folio's pages are collected one by one, all under the one lock. The folio
 //! is not divided: it goes, with its memory, when the last of its pages has left. (Linux divides it first, and skips it if it cannot.)
@@ -22,6 +24,7 @@
 mod collect;
 mod evict;
 mod finish;
+mod parts;
 mod request;
 mod single;
 mod slot;
@@ -32,6 +35,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use collect::Chosen;
+pub use parts::MigrateParts;
 pub use request::MigrateRequest;
 pub use slot::{Destination, MigrateBatch};
 use slot::{Holder, Slot};
@@ -174,18 +178,7 @@ impl<'a, 's> Migration<'a, 's> {
         mapped: Option<Mapped<'a>>,
     ) -> Result<Migration<'a, 's>, SetupError> {
         let range = request.range;
-        if !area.range.contains(range.start()) {
-            return Err(SetupError::NotMapped { address: range.start() });
-        }
-        if area.range.end() < range.end() {
-            return Err(SetupError::NotMapped { address: Address::of_vpn(area.range.end()) });
-        }
-        if area.protection == Protection::None {
-            return Err(SetupError::Protected { range });
-        }
-        if area.kind == Kind::Special {
-            return Err(SetupError::Special { range });
-        }
+        check(area, range)?;
         let access = if area.protection.allows(Access::Write) { Access::Write } else { Access::Read };
         batch.slots.clear();
         let mut migration = Migration {
@@ -317,6 +310,23 @@ impl<'a, 's> Migration<'a, 's> {
     fn folio_of(&self, index: usize) -> Option<&Folio<'s>> {
         folio_of(&self.batch.slots, self.fault, index)
     }
+}
+
+/// Whether `range` is all of this mapping, and its pages may move.
+fn check(area: &Area, range: AddressRange) -> Result<(), SetupError> {
+    if !area.range.contains(range.start()) {
+        return Err(SetupError::NotMapped { address: range.start() });
+    }
+    if area.range.end() < range.end() {
+        return Err(SetupError::NotMapped { address: Address::of_vpn(area.range.end()) });
+    }
+    if area.protection == Protection::None {
+        return Err(SetupError::Protected { range });
+    }
+    if area.kind == Kind::Special {
+        return Err(SetupError::Special { range });
+    }
+    Ok(())
 }
 
 /// The source folio of slot `index`.
