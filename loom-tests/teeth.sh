@@ -115,15 +115,15 @@ steal: exchange of the last@seat/stash.rs@s/let won = top == newest .*/let won =
 steal: bottom is looked at again@seat/stash.rs@/fn steal(/,/^    }/s/if top >= deque.bottom.load(Acquire)/if top == u64::MAX/@stash@a_thief_looks_again_for_the_next_run
 close: second look@free_map/blocks/mod.rs@/fn claim_small/,/^    }/s/if self.make_serve(block, word, purpose) {/if true {/@evict@an_allocation_is_seen_or_goes_elsewhere
 close: a claim sees it@free_map/block_use.rs@/fn serves(/,/^    }/s/SEALED | CLOSED/SEALED/@evict@a_page_that_is_put_is_not_allocated_again
-close: a whole claim sees it@free_map/block_use.rs@/fn is_whole_and_free(/,/^    }/s/TAKEN | CLOSED/TAKEN/@evict@an_allocation_of_a_block_is_seen_or_goes_elsewhere
+close: a whole claim sees it?@free_map/block_use.rs@/fn is_whole_and_free(/,/^    }/s/TAKEN | CLOSED/TAKEN/@evict@an_allocation_of_a_block_is_seen_or_goes_elsewhere
 close: bits are passed@free_map/blocks/closing.rs@s/bits.pass();/let _ = bits;/@evict@an_allocation_is_seen_or_goes_elsewhere
-close: a stash is emptied@free_map/closure.rs@s/self.empty_stashes(claimer, &blocks);//@evict@a_page_that_is_put_is_not_allocated_again
-close: a stash is looked at@free_map/closure.rs@/fn note_stashed(/,/^    }/s/if self.is_watched() {/if false {/@evict@a_page_that_is_put_is_not_allocated_again
+close: a stash is emptied@free_map/closure.rs@s/self.empty_stashes(claimer, &blocks);//@evict@a_cache_does_not_give_back_what_was_put_there
+close: a stash is looked at@free_map/closure.rs@/fn note_stashed(/,/^    }/s/if self.is_watched() {/if false {/@evict@a_cache_does_not_give_back_what_was_put_there
 close: a put closes again@free_map/closure.rs@/fn tell_of_release(/,/^    }/s/self.close_again(blocks, seat, pages.clone());/let _ = (blocks, seat);/@evict@a_block_that_is_put_is_not_allocated_again
 close: a division closes again@free_map/closure.rs@/fn note_divided(/,/^    }/s/if self.is_watched() {/if false {/@evict@a_block_that_is_divided_is_closed_all_the_same
 close: a whole claim looks beforehand@free_map/blocks/closing.rs@s/self.closing.nr_closures.load(Relaxed) != 0 \&\& /false \&\& /@evict@a_block_that_is_put_is_not_allocated_again
-close: light barrier of a put@free_map/mod.rs@/fn is_watched(/,/^    }/s/light_barrier();//@evict@a_page_that_is_put_is_not_allocated_again
-close: heavy barrier@free_map/closure.rs@/fn close(/,/^    }/s/heavy_barrier();//@evict@a_page_that_is_put_is_not_allocated_again
+close: light barrier of a put@free_map/mod.rs@/fn is_watched(/,/^    }/s/light_barrier();//@evict@a_cache_does_not_give_back_what_was_put_there
+close: heavy barrier@free_map/closure.rs@/fn close(/,/^    }/s/heavy_barrier();//@evict@a_cache_does_not_give_back_what_was_put_there
 close: too late is undone@free_map/blocks/closing.rs@s/let has_ended = .*/let has_ended = false;/@evict@an_end_opens_what_is_put_meanwhile
 close: heavy barrier of an end@free_map/closure.rs@/fn open_some(/,/^    }/s/heavy_barrier();//@evict@an_end_opens_what_is_put_meanwhile
 close: light barrier of close_again@free_map/blocks/closing.rs@/fn close_again(/,/^    }/s/light_barrier();//@evict@an_end_opens_what_is_put_meanwhile

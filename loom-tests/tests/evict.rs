@@ -159,27 +159,30 @@ fn a_block_that_is_put_is_not_allocated_again() {
     put(0, "evict: put 2", 2);
 }
 
-/// The one who puts a page allocates again, and knows of the closure as soon as it is told.
+/// The one who puts a page into a cache allocates again from it, and knows of the closure as soon as it is told.
 #[test]
-fn a_thread_does_not_get_back_what_it_has_put() {
+fn a_cache_does_not_give_back_what_was_put_there() {
     bounded("evict: put and alloc", || {
         with_space(8, |space| {
             let device = device(space);
-            let folio = device.alloc(Order::ZERO).unwrap();
-            let (other, told) = (device.clone(), Arc::new(loom::sync::atomic::AtomicBool::new(false)));
+            let mut cache = device.cache();
+            let folio = cache.alloc(Order::ZERO).unwrap();
+            assert!(is_closed(&folio));
+            cache.drain();
+            let told = Arc::new(loom::sync::atomic::AtomicBool::new(false));
             let is_told = told.clone();
             let worker = thread::spawn(move || {
-                drop(folio);
+                cache.put(folio);
                 // Acquire: of the closure, if it has begun.
                 if is_told.load(loom::sync::atomic::Ordering::Acquire) {
-                    let folio = other.alloc(Order::ZERO).unwrap();
+                    let folio = cache.alloc(Order::ZERO).unwrap();
                     assert!(!is_closed(&folio), "{folio:?}");
-                    drop(folio);
                 }
             });
             let ticket = close(&device);
             told.store(true, loom::sync::atomic::Ordering::Release);
             worker.join().unwrap();
+            assert_eq!(ticket.busy().count(), 0);
             drop(ticket);
             check_all_is_there(space, &device);
         });
