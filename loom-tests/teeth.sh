@@ -113,6 +113,12 @@ steal: light barrier@seat/stash.rs@/fn pop(/,/^    }/s/light_barrier();//@stash@
 steal: heavy barrier@free_map/exact.rs@/fn drain_some(/,/^    }/s/heavy_barrier();//@verify@a_run_is_found_or_a_page_of_it_popped
 steal: exchange of the last@seat/stash.rs@s/let won = top == newest .*/let won = top == newest; deque.top.store(bottom, Release);/@stash@the_last_run_has_one_taker
 steal: bottom is looked at again@seat/stash.rs@/fn steal(/,/^    }/s/if top >= deque.bottom.load(Acquire)/if top == u64::MAX/@stash@a_thief_looks_again_for_the_next_run
+sole: Release of unlock_into_leaf@page/sole.rs@/fn unlock_into_leaf(/,/^    }/s/, Release)/, Relaxed)/@sole@a_page_brings_what_was_done_before_its_leaf
+sole: Acquire of lock_from_leaf@page/sole.rs@/fn lock_from_leaf(/,/^    }/s/Acquire, Relaxed/Relaxed, Relaxed/@sole@a_page_brings_what_was_done_before_its_leaf
+sole: Acquire of try_lock_sole@page/sole.rs@s/self.update(Acquire, State::locked_sole)/self.update(Relaxed, State::locked_sole)/@sole@a_sole_handle_has_what_was_put_before
+sole: Release of let_go@page/sole.rs@/fn let_go(\&/,/^    }/s/AcqRel/Acquire/@sole@whoever_ends_it_has_what_the_others_did
+sole: Acquire of let_go@page/sole.rs@/fn let_go(\&/,/^    }/s/AcqRel/Release/@sole@whoever_ends_it_has_what_the_others_did
+sole: who waits is seen@page/sole.rs@s/self.bits() \& WAITERS != 0/false/@sole@who_waits_is_woken
 close: second look@free_map/blocks/mod.rs@/fn claim_small/,/^    }/s/if self.make_serve(block, word, purpose) {/if true {/@evict@an_allocation_is_seen_or_goes_elsewhere
 close: a claim sees it@free_map/block_use.rs@/fn serves(/,/^    }/s/SEALED | CLOSED/SEALED/@evict@a_page_that_is_put_is_not_allocated_again
 close: a whole claim sees it?@free_map/block_use.rs@/fn is_whole_and_free(/,/^    }/s/TAKEN | CLOSED/TAKEN/@evict@an_allocation_of_a_block_is_seen_or_goes_elsewhere

@@ -68,6 +68,35 @@ impl Folio<'_> {
         Ok(put.is_last(|| self.waits.0.wake(self.head)))
     }
 
+    /// As `Space::lock_single`: a reference and the lock, of a page that one leaf has and nobody else.
+    pub fn lock_from_leaf(&self, generation: u64) -> bool {
+        let state = self.page.0.peek();
+        state.generation() == generation && self.page.0.lock_from_leaf(state)
+    }
+
+    pub fn try_lock_sole(&self) -> bool {
+        self.page.0.try_lock_sole()
+    }
+
+    /// As `LockedFolio::into_leaf`.
+    pub fn unlock_into_leaf(&self) {
+        if self.page.0.unlock_into_leaf() {
+            self.waits.0.wake_waiters(&self.page.0, self.head);
+        }
+    }
+
+    /// As `LockedFolio::let_go`: whether it was the last.
+    pub fn let_go(&self, generation: u64) -> bool {
+        match self.page.0.let_go() {
+            Some(put) => put.is_last(|| ()),
+            None => {
+                assert_eq!(self.unmap_and_put(generation).ok(), Some(false), "the handle's is there");
+                self.unlock();
+                self.put()
+            }
+        }
+    }
+
     /// As `divide` does with a folio that it has frozen by `freeze_sole`.
     pub fn retire_frozen(&self) {
         assert!(self.page.0.retire_frozen().is_last(|| self.waits.0.wake(self.head)));
