@@ -25,7 +25,7 @@ impl State {
     /// Whether it is one page, locked, with a reference of one leaf's and one beside. One comparison.
     #[inline(always)]
     pub(crate) const fn is_locked_of_one_leaf(self) -> bool {
-        self.bits() & (HOLDERS | SINGLE) == LIVE | LOCKED | State::ONE_MAP | 2 * State::ONE_REF
+        self.bits() & (HOLDERS | SINGLE) == LIVE | LOCKED | State::ONE_MAP | (2 * State::ONE_REF)
     }
 
     /// of one leaf -> the same, locked, with a reference beside the leaf's.
