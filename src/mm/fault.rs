@@ -74,11 +74,10 @@ impl<'s> AddressSpace<'s> {
         let mut attempts = 0;
         loop {
             let mapped = inner.map_lock.read();
-            let area = inner.area(&mapped, vpn).ok_or(FaultError::NotMapped { address })?;
+            let (area, mut cursor) = inner.area(&mapped, vpn).ok_or(FaultError::NotMapped { address })?;
             if !area.protection.allows(access) {
                 return Err(FaultError::Protected { address });
             }
-            let mut cursor = inner.table.cursor();
             match inner.look(&area, &mut cursor, address, access)? {
                 Step::Done => return Ok(()),
                 Step::Wait(leaf) => {

@@ -20,7 +20,7 @@ use super::gather::Gather;
 use super::lock::{MapLock, Mapped, RwLock};
 use super::machine::Core;
 use super::notifier::Notifiers;
-use super::page_table::{PageTable, Span, index};
+use super::page_table::{Cursor, PageTable, Span, index};
 use super::pages::offset_of;
 use super::table::{ENTRIES, Locked};
 use super::vma::{Area, Vma, Vmas};
@@ -64,10 +64,11 @@ impl<'s> Inner<'s> {
         self.vmas.read().find(vpn).cloned()
     }
 
-    /// The same without its object, mostly from what the caller's part of the lock remembers.
+    /// The same without its object, and where to look for its leaves, mostly from what the caller's part of the lock remembers.
     #[inline]
-    pub(super) fn area(&self, mapped: &Mapped<'_>, vpn: u64) -> Option<Area> {
-        mapped.area(vpn, || self.vmas.read().find(vpn).map(Vma::area))
+    pub(super) fn area(&self, mapped: &Mapped<'_>, vpn: u64) -> Option<(Area, Cursor<'_>)> {
+        let (area, trace) = mapped.look(vpn, || self.vmas.read().find(vpn).map(Vma::area), || self.table.trace(vpn))?;
+        Some((area, self.table.cursor(trace)))
     }
 
     /// Calls `each` with what stands in each run of 512 pages that `range` has pages of, and the pages of the range there.

@@ -31,6 +31,7 @@ mod imp {
 
 pub(super) use imp::*;
 
+use super::page_table::Trace;
 use super::vma::Area;
 use crate::geometry::MODEL;
 use crate::sync::{Mutex, thread_slot};
@@ -61,21 +62,26 @@ impl<T> Striped<T> {
     }
 }
 
-/// The lock that keeps an address space's mappings as they are. Each stripe remembers the mapping that was looked for last
-/// there, as long as mappings do not change. (Linux had that for each thread, `vmacache`.)
-pub(super) struct MapLock(Striped<Mutex<Option<Area>>>);
+/// The lock that keeps an address space's mappings as they are. Each stripe remembers what was looked for last there, as long as
+/// mappings do not change. (Linux had that for each thread, `vmacache`.)
+pub(super) struct MapLock(Striped<Mutex<Recent>>);
+
+/// The mapping and the table that were looked for last.
+#[derive(Default)]
+pub(super) struct Recent {
+    area: Option<Area>,
+    trace: Option<Trace>,
+}
 
 /// [`MapLock`] held shared.
-pub(super) struct Mapped<'a>(RwLockReadGuard<'a, Mutex<Option<Area>>>);
+pub(super) struct Mapped<'a>(RwLockReadGuard<'a, Mutex<Recent>>);
 
 /// [`MapLock`] held exclusively.
-pub(super) struct Changing<'a>(
-    #[allow(dead_code, reason = "held")] [RwLockWriteGuard<'a, Mutex<Option<Area>>>; STRIPES],
-);
+pub(super) struct Changing<'a>(#[allow(dead_code, reason = "held")] [RwLockWriteGuard<'a, Mutex<Recent>>; STRIPES]);
 
 impl MapLock {
     pub(super) fn new() -> MapLock {
-        MapLock(Striped::new(|| Mutex::new(None)))
+        MapLock(Striped::new(|| Mutex::new(Recent::default())))
     }
 
     #[inline]
@@ -86,26 +92,28 @@ impl MapLock {
     pub(super) fn write(&self) -> Changing<'_> {
         let stripes = self.0.write();
         for recent in &stripes {
-            *recent.lock() = None;
+            *recent.lock() = Recent::default();
         }
         Changing(stripes)
     }
 }
 
 impl Mapped<'_> {
-    /// The mapping of page `vpn`, by `find` if it is not the one that was looked for last.
+    /// The mapping of page `vpn`, and where its table is, by `find` and `trace` if they are not what was looked for last.
     #[inline]
-    pub(super) fn area(&self, vpn: u64, find: impl FnOnce() -> Option<Area>) -> Option<Area> {
+    pub(super) fn look(
+        &self,
+        vpn: u64,
+        find: impl FnOnce() -> Option<Area>,
+        trace: impl FnOnce() -> Option<Trace>,
+    ) -> Option<(Area, Option<Trace>)> {
         let mut recent = self.0.lock();
-        match *recent {
-            Some(area) if area.range.has_page(vpn) => Some(area),
-            _ => {
-                let found = find();
-                if found.is_some() {
-                    *recent = found;
-                }
-                found
-            }
+        if !recent.area.is_some_and(|area| area.range.has_page(vpn)) {
+            recent.area = Some(find()?);
         }
+        if !recent.trace.is_some_and(|trace| trace.has(vpn)) {
+            recent.trace = trace();
+        }
+        Some((recent.area?, recent.trace))
     }
 }

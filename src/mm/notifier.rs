@@ -149,7 +149,10 @@ pub(super) struct Notifiers {
 
 /// An invalidation under way: it ends when this is dropped, behind the change.
 #[must_use = "the invalidation ends when it is dropped"]
-pub(super) struct Invalidating(Vec<Arc<Subscribed>>);
+pub(super) struct Invalidating(Option<Told>);
+
+/// Who was told. Apart, since mostly there is nobody.
+struct Told(Vec<Arc<Subscribed>>);
 
 impl Notifiers {
     pub(super) fn new() -> Notifiers {
@@ -174,7 +177,7 @@ impl Notifiers {
     #[inline]
     pub(super) fn begin(&self, invalidation: Invalidation) -> Invalidating {
         // Relaxed: who subscribes holds both locks, of which the caller has one.
-        if self.nr.load(Relaxed) == 0 { Invalidating(Vec::new()) } else { self.tell(invalidation) }
+        if self.nr.load(Relaxed) == 0 { Invalidating(None) } else { self.tell(invalidation) }
     }
 
     #[inline(never)]
@@ -182,14 +185,21 @@ impl Notifiers {
         let subscribed = self.all.read();
         let concerned: Vec<_> = subscribed.iter().filter(|to| to.concerns(&invalidation)).cloned().collect();
         drop(subscribed);
-        let told = Invalidating(concerned);
-        told.0.iter().for_each(|to| to.sequence.begin());
-        told.0.iter().for_each(|to| to.ops.invalidate(&invalidation));
+        concerned.iter().for_each(|to| to.sequence.begin());
+        // Whoever panics in its call leaves no invalidation open.
+        let told = Invalidating(Some(Told(concerned)));
+        told.concerned().for_each(|to| to.ops.invalidate(&invalidation));
         told
     }
 }
 
-impl Drop for Invalidating {
+impl Invalidating {
+    fn concerned(&self) -> impl Iterator<Item = &Arc<Subscribed>> {
+        self.0.iter().flat_map(|told| &told.0)
+    }
+}
+
+impl Drop for Told {
     fn drop(&mut self) {
         self.0.iter().for_each(|to| to.sequence.end());
     }

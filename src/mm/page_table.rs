@@ -40,6 +40,23 @@ pub(super) enum Span<'t> {
     Small(Locked<'t>),
 }
 
+/// Where a table of the last level was found: its number among those, the middle table above it, and the word there. For a
+/// later [`Cursor`]: middle tables stay where they are, and the word tells whether the table does.
+#[derive(Clone, Copy)]
+pub(super) struct Trace {
+    number: u64,
+    middle: u32,
+    above: Entry,
+}
+
+impl Trace {
+    /// Whether page `vpn` has its word in the table.
+    #[inline(always)]
+    pub(super) fn has(&self, vpn: u64) -> bool {
+        self.number == vpn >> TABLE_SHIFT
+    }
+}
+
 /// Where the last walk ended, for the next one in the same table.
 #[derive(Clone, Copy)]
 pub(super) struct Cursor<'t> {
@@ -146,10 +163,26 @@ impl PageTable {
         }
     }
 
-    /// For several walks near each other.
+    /// For several walks near each other, beginning at nothing or where an earlier one ended.
     #[inline]
-    pub(super) fn cursor(&self) -> Cursor<'_> {
-        Cursor { tree: self, seen: None }
+    pub(super) fn cursor(&self, trace: Option<Trace>) -> Cursor<'_> {
+        let seen = trace.and_then(|Trace { number, middle, above }| match above.decode() {
+            Decoded::Table(table) => {
+                Some(Spot { number, middle: self.tables.get(middle), above, table: self.tables.get(table.id) })
+            }
+            _ => None,
+        });
+        Cursor { tree: self, seen }
+    }
+
+    /// Where the table of page `vpn` is, without its lock; `None` if it has none.
+    pub(super) fn trace(&self, vpn: u64) -> Option<Trace> {
+        let (middle, table) = self.middle_of(vpn)?;
+        let above = table.peek(index(vpn, 1));
+        match above.decode() {
+            Decoded::Table(_) => Some(Trace { number: vpn >> TABLE_SHIFT, middle, above }),
+            _ => None,
+        }
     }
 
     /// Locks what stands where page `vpn` is.
@@ -281,14 +314,20 @@ impl PageTable {
     /// The middle table that page `vpn` has a word in.
     #[inline]
     fn middle(&self, vpn: u64) -> Option<&Table> {
-        let mut table = self.root();
+        self.middle_of(vpn).map(|(_, table)| table)
+    }
+
+    /// The same, with its number.
+    #[inline]
+    fn middle_of(&self, vpn: u64) -> Option<(u32, &Table)> {
+        let (mut id, mut table) = (0, self.root());
         for level in [3, 2] {
             match table.peek(index(vpn, level)).decode() {
-                Decoded::Table(below) => table = self.tables.get(below.id),
+                Decoded::Table(below) => (id, table) = (below.id, self.tables.get(below.id)),
                 _ => return None,
             }
         }
-        Some(table)
+        Some((id, table))
     }
 
     fn middle_or_build(&self, vpn: u64) -> Result<&Table, TableError> {

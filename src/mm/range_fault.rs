@@ -6,13 +6,12 @@ use super::address_space::AddressSpace;
 use super::error::{FaultError, RangeError};
 use super::fault::touch;
 use super::inner::Inner;
-use super::named::{How, Named, named};
 use super::notifier::{Interval, SequenceNumber};
 use super::page_table::{Span, index};
 use super::table::Locked;
 use super::vma::Vma;
 use crate::device::Owner;
-use crate::words::{Access, LeafKind, OffsetRange, Order, RangeEntry, SoftLeaf, Target};
+use crate::words::{Access, LeafKind, Offset, OffsetRange, Order, RangeEntry, SoftLeaf, leaf_bits};
 
 /// A question for every page of a range.
 ///
@@ -204,26 +203,37 @@ impl Walk<'_, '_> {
         table: &mut Locked<'_>,
         entries: &mut [RangeEntry],
     ) -> Result<Option<Need>, RangeError> {
-        for (at, entry) in (index(*vpn, 0)..).zip(entries) {
+        let (mut at, mut left) = (index(*vpn, 0), entries);
+        loop {
+            // By far the most: pages of our own device, as the last one was.
+            let nr_own = self.answer_own(table.leaves(at), left);
+            (at, *vpn, left) = (at + nr_own, *vpn + nr_own as u64, &mut left[nr_own..]);
+            let Some((entry, behind)) = left.split_first_mut() else { return Ok(None) };
             let leaf = table.leaf(at);
-            // By far the most: a page of our own device, as the last one was.
-            match named(leaf) {
-                Some(Named { how: How::Private, access, target: Target::Device(offset) })
-                    if self.own.contains(offset) =>
-                {
-                    *entry = entry.answer(RangeEntry::device(offset, allowed(leaf, access)));
-                }
-                _ => {
-                    let asked = entry.requested().max(self.request);
-                    if let Some(need) = self.page(vma, *vpn, leaf, entry)? {
-                        return Ok(Some(need));
-                    }
-                    mark_written(table, at, leaf, asked);
-                }
+            let asked = entry.requested().max(self.request);
+            if let Some(need) = self.page(vma, *vpn, leaf, entry)? {
+                return Ok(Some(need));
             }
-            *vpn += 1;
+            mark_written(table, at, leaf, asked);
+            (at, *vpn, left) = (at + 1, *vpn + 1, behind);
         }
-        Ok(None)
+    }
+
+    /// Answers for those leaves, up to the first other, that name single pages of `own`; how many there were.
+    #[inline]
+    fn answer_own(&self, leaves: impl Iterator<Item = SoftLeaf>, entries: &mut [RangeEntry]) -> usize {
+        let own = self.own;
+        let mut nr = 0;
+        for (leaf, entry) in leaves.zip(entries) {
+            let offset = Offset::from_low_bits(leaf.bits());
+            if !(leaf.is_direct() && own.contains(offset)) {
+                break;
+            }
+            let access = if leaf.bits() & leaf_bits::WRITE != 0 { Access::Write } else { Access::Read };
+            *entry = entry.answer(RangeEntry::device(offset, allowed(leaf, access)));
+            nr += 1;
+        }
+        nr
     }
 
     /// Answers for the page of one leaf, which is locked.

@@ -91,6 +91,13 @@ impl<'t> Locked<'t> {
         SoftLeaf::from_bits(self.entry(index).bits())
     }
 
+    /// The leaves of a table of the last level, from `index` on.
+    #[inline]
+    pub(super) fn leaves(&self, index: usize) -> impl Iterator<Item = SoftLeaf> {
+        // Relaxed: as in `entry`.
+        self.table.words[index..].iter().map(|word| SoftLeaf::from_bits(word.load(Relaxed)))
+    }
+
     #[inline]
     pub(super) fn set(&mut self, index: usize, entry: Entry) {
         let had = self.entry(index) != Entry::NONE;

@@ -65,6 +65,7 @@ impl<'s> Migration<'_, 's> {
     }
 
     /// Ends the migration: every page is where it belongs, unlocked, and sources that moved are freed to their drivers.
+    #[inline]
     pub fn finalize(mut self) {
         self.finish();
     }

@@ -151,8 +151,8 @@ impl<'s> AddressSpace<'s> {
         let space = self.inner();
         let mapped = space.map_lock.read();
         let first = request.range.start();
-        let area = space.area(&mapped, first.vpn()).ok_or(SetupError::NotMapped { address: first })?;
-        Migration::begin(space, &area, space.table.cursor(), batch, request, None, Some(mapped))
+        let (area, cursor) = space.area(&mapped, first.vpn()).ok_or(SetupError::NotMapped { address: first })?;
+        Migration::begin(space, &area, cursor, batch, request, None, Some(mapped))
     }
 }
 

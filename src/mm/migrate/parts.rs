@@ -74,7 +74,7 @@ impl<'s> AddressSpace<'s> {
         let space = self.inner();
         let mapped = space.map_lock.read();
         let first = request.range.start();
-        let area = space.area(&mapped, first.vpn()).ok_or(SetupError::NotMapped { address: first })?;
+        let (area, _) = space.area(&mapped, first.vpn()).ok_or(SetupError::NotMapped { address: first })?;
         super::check(&area, request.range)?;
         Ok(MigrateParts { space, area, request, _mapped: mapped })
     }
@@ -113,7 +113,7 @@ impl<'s> MigrateParts<'_, 's> {
         Migration::begin(
             self.space,
             &self.area,
-            self.space.table.cursor(),
+            self.space.table.cursor(None),
             batch,
             MigrateRequest { range: part, ..self.request },
             None,
