@@ -35,3 +35,4 @@ pub mod ratio;
 pub mod register;
 pub mod report;
 pub mod split;
+pub mod tails;

@@ -178,8 +178,7 @@ fn direct_record(space: &Space, word: FolioWord) -> Option<&Page> {
     if word.is_direct() { space.sections().small(word.offset()) } else { None }
 }
 
-#[cold]
-#[inline(never)]
+#[inline(always)]
 fn record_by_place(space: &Space, word: FolioWord) -> &Page {
     match space.sections().at(word.place()) {
         Some(page) => page,

@@ -4,7 +4,7 @@
 use core::fmt;
 use core::time::Duration;
 
-use super::{Folio, FolioWord, direct_record, record};
+use super::{Folio, FolioWord, direct_record, record, record_by_place};
 use crate::device::Device;
 use crate::page::Page;
 use crate::section_map::Place;
@@ -78,10 +78,9 @@ impl<'s> PageRef<'s> {
         }
     }
 
-    #[cold]
     #[inline(never)]
     fn private_by_place(self) -> u64 {
-        self.record().private()
+        record_by_place(self.space, self.word).private()
     }
 
     /// The device that the page belongs to.

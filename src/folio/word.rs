@@ -41,6 +41,17 @@ impl FolioWord {
         }
     }
 
+    /// The word of the page that a leaf of a tail or a block names, whose folio has `order` and is in `state`.
+    #[inline(always)]
+    pub(crate) fn of_ordered_leaf(leaf: SoftLeaf, order: Order, state: State) -> FolioWord {
+        let generation = state.generation() << leaf_bits::GENERATION_SHIFT;
+        let order = u64::from(order.get()) << ORDER_SHIFT;
+        match NonZeroU64::new(leaf.bits() & leaf_bits::PAYLOAD | order | generation) {
+            Some(word) => FolioWord(word),
+            None => unreachable!("a folio of order 0 has no tails"),
+        }
+    }
+
     /// The word of a direct leaf.
     #[inline(always)]
     pub(crate) fn of_direct_leaf(leaf: SoftLeaf) -> FolioWord {
@@ -99,10 +110,9 @@ impl FolioWord {
         self.place_of_large()
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn place_of_large(self) -> Place {
-        let order = self.order();
-        Place { head: Offset::from_low_bits(order.align_down(self.bits() & leaf_bits::PAYLOAD)), order }
+        Place::around(self.offset(), self.order())
     }
 
     /// The leaf of a handle's folio.

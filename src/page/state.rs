@@ -131,6 +131,22 @@ impl State {
         (self.0 ^ leaf.bits()) >> leaf_bits::ORDER_SHIFT == 0
     }
 
+    /// Whether a leaf of a tail or a block, which names a folio of `order` and leads here, names this life. One comparison.
+    #[inline(always)]
+    pub(crate) const fn is_named_by_ordered(self, leaf: SoftLeaf, order: Order) -> bool {
+        const UP: u32 = leaf_bits::LOW_GENERATION_SHIFT - leaf_bits::GENERATION_SHIFT;
+        const LOOKED_AT: u64 = LIVE | leaf_bits::LOW_GENERATION >> UP | ORDER_LOW | ORDER_HIGH;
+        let generation = (leaf.bits() & leaf_bits::LOW_GENERATION) >> UP;
+        self.0 & LOOKED_AT == LIVE | generation | State::bits_of(order)
+    }
+
+    /// Where an order stands.
+    #[inline(always)]
+    const fn bits_of(order: Order) -> u64 {
+        let order = order.get() as u64;
+        order << leaf_bits::ORDER_SHIFT & ORDER_LOW | order >> leaf_bits::ORDER_BITS << ORDER_HIGH_SHIFT
+    }
+
     /// Whether a leaf with these fields, which leads here, names this life.
     #[inline]
     pub(crate) const fn is_named_by(self, leaf: DeviceWord) -> bool {
@@ -147,10 +163,7 @@ impl State {
     #[inline]
     pub(crate) const fn next_life(self, order: Order) -> State {
         let generation = leaf_bits::next_generation(self.generation()) << leaf_bits::GENERATION_SHIFT;
-        let order = order.get() as u64;
-        let low = order << leaf_bits::ORDER_SHIFT & ORDER_LOW;
-        let high = order >> leaf_bits::ORDER_BITS << ORDER_HIGH_SHIFT;
-        State(LIVE | generation | low | high | 1)
+        State(LIVE | generation | State::bits_of(order) | 1)
     }
 
     /// being freed -> free: only the generation stays.

@@ -50,6 +50,14 @@ pub(crate) struct Place {
     pub(crate) order: Order,
 }
 
+impl Place {
+    /// Of the folio of `order` that page `offset` is in.
+    #[inline(always)]
+    pub(crate) const fn around(offset: Offset, order: Order) -> Place {
+        Place { head: Offset::from_low_bits(order.align_down(offset.get())), order }
+    }
+}
+
 /// Metadata of every offset of a space.
 pub(crate) struct SectionMap {
     pages: SparseArray<Page>,
@@ -96,7 +104,7 @@ impl SectionMap {
     }
 
     /// The record of the folio at `place`, live or not.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn at(&self, place: Place) -> Option<&Page> {
         if place.order.is_whole_block() { self.blocks.get(block_of(place.head.get())) } else { self.small(place.head) }
     }
@@ -104,7 +112,7 @@ impl SectionMap {
     /// The folio that a leaf with these fields names, by the order in it: one load.
     #[inline]
     pub(crate) fn find_named(&self, leaf: DeviceWord) -> Option<(Place, &Page, State)> {
-        let place = Place { head: Offset::from_low_bits(leaf.order.align_down(leaf.offset.get())), order: leaf.order };
+        let place = Place::around(leaf.offset, leaf.order);
         let page = self.at(place)?;
         let state = page.state();
         state.is_named_by(leaf).then_some((place, page, state))
@@ -117,7 +125,7 @@ impl SectionMap {
         match self.block_word(offset)?.class() {
             Class::Unused => None,
             Class::Uniform(order) => {
-                let place = Place { head: Offset::from_low_bits(order.align_down(offset.get())), order };
+                let place = Place::around(offset, order);
                 let state = self.at(place)?.state();
                 // Another order here means that the block has just changed its class, and our folio is gone.
                 (state.is_live() && state.order() == order).then_some((place, state))

@@ -154,7 +154,7 @@ impl Space {
                 }
             }
         }
-        self.find_named(leaf).map(|word| PageRef::new(self, word))
+        self.find_ordered(leaf).map(|word| PageRef::new(self, word))
     }
 
     /// Finds the page at `offset`, if a folio lives there. As [`Space::lookup`], without a generation to be stale; one
@@ -338,13 +338,28 @@ impl Space {
         validate::validate(self)
     }
 
-    /// The way for all other leaves: large folios, tails, migration entries; and what is stale or no device leaf at all.
+    /// The way for leaves of tails and of blocks.
     ///
     /// Returns the word alone, one register: a pair would be joined with the hit's as a pair, and then nothing that is
     /// known of the hit is known behind the join.
+    #[inline(never)]
+    fn find_ordered(&self, leaf: SoftLeaf) -> Option<FolioWord> {
+        if let Some(order) = leaf.private_order() {
+            if let Some(page) = self.sections.at(Place::around(Offset::from_low_bits(leaf.bits()), order)) {
+                // Acquire [init]: as for every leaf that is not direct.
+                let state = page.state();
+                if state.is_named_by_ordered(leaf, order) {
+                    return Some(FolioWord::of_ordered_leaf(leaf, order, state));
+                }
+            }
+        }
+        self.find_otherwise(leaf)
+    }
+
+    /// Migration entries; and what is stale or no device leaf at all.
     #[cold]
     #[inline(never)]
-    fn find_named(&self, leaf: SoftLeaf) -> Option<FolioWord> {
+    fn find_otherwise(&self, leaf: SoftLeaf) -> Option<FolioWord> {
         let leaf = leaf.device_word()?;
         let (place, _, state) = self.sections.find_named(leaf)?;
         Some(FolioWord::of_page(leaf.offset, place, state))

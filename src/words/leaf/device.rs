@@ -31,6 +31,17 @@ const _: () = {
     }
 };
 
+/// Of each slot, the order in it if it is an ordered word's of a private page, for reading or for writing.
+static PRIVATE_ORDERS: [Option<Order>; bits::SLOTS as usize] = {
+    let mut orders = [None; bits::SLOTS as usize];
+    let mut at = 0;
+    while at < 2 * ORDERS {
+        orders[(ORDERED + at) as usize] = Order::new((1 + at % ORDERS) as u8);
+        at += 1;
+    }
+    orders
+};
+
 /// What a leaf that names an offset is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum DeviceKind {
@@ -119,6 +130,15 @@ impl DeviceWord {
         let access = if word & bits::WRITE != 0 { Access::Write } else { Access::Read };
         let kind = DeviceKind::Private(access);
         Some(DeviceWord { offset: Offset::from_low_bits(word), order: Order::ZERO, generation, kind })
+    }
+
+    /// The order that an ordered word of a private page names; `None` for all other words. As [`DeviceWord::decode`], for who
+    /// needs nothing else of such a word: one load.
+    #[inline(always)]
+    pub(super) const fn order_of_private(word: u64) -> Option<Order> {
+        let Some(order) = PRIVATE_ORDERS[((word & bits::SLOT) >> bits::SLOT_SHIFT) as usize] else { return None };
+        let is_other = word & bits::DIRECT != 0 || heads_direct(Offset::from_low_bits(word), order);
+        if is_other { None } else { Some(order) }
     }
 
     #[inline]

@@ -171,6 +171,12 @@ impl SoftLeaf {
         self.0 & bits::DIRECT != 0
     }
 
+    /// The order of the folio, for a device-private leaf of a tail, or of a folio of order 8 and more; `None` for all others.
+    #[inline(always)]
+    pub(crate) const fn private_order(self) -> Option<Order> {
+        DeviceWord::order_of_private(self.0)
+    }
+
     /// The fields of a leaf that names an offset; `None` for every other kind.
     #[inline]
     pub(crate) const fn device_word(self) -> Option<DeviceWord> {
