@@ -1,10 +1,12 @@
 //! Where to look for a free run first.
 #![forbid(unsafe_code)]
 
+use core::ops::Range;
+
 use super::{Blocks, Claimer, FreeMap, GivenUp, Mixing, largest_free_order};
 use crate::class::Class;
 use crate::geometry::BLOCK_SHIFT;
-use crate::seat::Recent;
+use crate::seat::{Recent, Seat};
 use crate::sparse::NoMemory;
 use crate::words::Order;
 
@@ -79,20 +81,23 @@ impl FreeMap {
                 }
             }
         }
-        for block in self.with_room(blocks, class).take(NEAR) {
-            if let Some(claimed) = adopt(block)? {
-                return Ok(Some(claimed));
+        // Then near home, and only then where others may be about to look.
+        for range in [self.home_of(seat), self.blocks()] {
+            for block in self.with_room(blocks, class, range.clone()).take(NEAR) {
+                if let Some(claimed) = adopt(block)? {
+                    return Ok(Some(claimed));
+                }
+                blocks.mend(block, class);
             }
-            blocks.mend(block, class);
-        }
-        for block in self.free(blocks).take(NEAR) {
-            if let Some(claimed) = adopt(block)? {
-                return Ok(Some(claimed));
+            for block in self.free(blocks, range).take(NEAR) {
+                if let Some(claimed) = adopt(block)? {
+                    return Ok(Some(claimed));
+                }
+                blocks.mend_free(block);
             }
-            blocks.mend_free(block);
         }
         for class in [class, Class::Mixed] {
-            for block in self.with_room(blocks, class).take(NEAR) {
+            for block in self.with_room(blocks, class, self.blocks()).take(NEAR) {
                 if largest_free_order(&blocks.bits_of(block)) >= Some(order) {
                     if let Some(claimed) = claim(block, Mixing::Allowed)? {
                         return Ok(Some(claimed));
@@ -154,7 +159,7 @@ impl FreeMap {
             }
         }
         // Seats begin to look at groups of their own, so that many of them need not pass each other's.
-        let mut at = range.start + seat.number() as u64 * GROUP % (range.end - range.start);
+        let mut at = self.home_of(seat).start;
         for _ in 0..NEAR {
             let Some(free) = blocks.hints().next_free(at, range.end) else { break };
             let group = free.next_multiple_of(GROUP);
@@ -172,23 +177,33 @@ impl FreeMap {
         Ok(None)
     }
 
-    /// Blocks that may be of `class` and have a free page.
-    fn with_room<'a>(&self, blocks: &'a Blocks, class: Class) -> impl Iterator<Item = u64> + use<'a> {
-        self.each(move |from, end| blocks.hints().next_with_room(class, from, end))
-    }
-
-    /// Blocks that may be free.
-    fn free<'a>(&self, blocks: &'a Blocks) -> impl Iterator<Item = u64> + use<'a> {
-        self.each(|from, end| blocks.hints().next_free(from, end))
-    }
-
-    fn each<N: Fn(u64, u64) -> Option<u64>>(&self, next: N) -> impl Iterator<Item = u64> + use<N> {
+    /// The group of blocks that a seat looks at before all others, so that threads do not free into each other's blocks.
+    fn home_of(&self, seat: &Seat) -> Range<u64> {
         let range = self.blocks();
-        let mut at = range.start;
-        core::iter::from_fn(move || {
-            let block = next(at, range.end)?;
-            at = block + 1;
-            Some(block)
-        })
+        let first = range.start + seat.number() as u64 * GROUP % (range.end - range.start);
+        first..(first + GROUP).min(range.end)
     }
+
+    /// Blocks of `range` that may be of `class` and have a free page.
+    fn with_room<'a>(
+        &self,
+        blocks: &'a Blocks,
+        class: Class,
+        range: Range<u64>,
+    ) -> impl Iterator<Item = u64> + use<'a> {
+        each(range, move |from, end| blocks.hints().next_with_room(class, from, end))
+    }
+
+    /// Blocks of `range` that may be free.
+    fn free<'a>(&self, blocks: &'a Blocks, range: Range<u64>) -> impl Iterator<Item = u64> + use<'a> {
+        each(range, |from, end| blocks.hints().next_free(from, end))
+    }
+}
+
+fn each<N: Fn(u64, u64) -> Option<u64>>(mut range: Range<u64>, next: N) -> impl Iterator<Item = u64> + use<N> {
+    core::iter::from_fn(move || {
+        let block = next(range.start, range.end)?;
+        range.start = block + 1;
+        Some(block)
+    })
 }
