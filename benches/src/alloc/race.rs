@@ -18,7 +18,7 @@ use super::ours::{Cached, Ranges};
 use super::peers::{Bitmap, FreeList, LockedExtents, LockedOffsets, Records};
 use super::rival::{Nothing, Rival};
 use super::row::{Field, Row};
-use super::runner::{ReadModifyWrite, Tally};
+use super::runner::{Arithmetic, ReadModifyWrite, Runner, Tally};
 use super::table::{Figure, Line, Run, Table};
 use crate::plan;
 use crate::ratio::Rounds;
@@ -64,15 +64,19 @@ impl<R: Rival> Contestant for Entrant<R> {
     }
 }
 
-struct Yardstick;
+/// What runs beside the allocators, and is none.
+struct Bystander<T> {
+    name: &'static str,
+    make: fn() -> T,
+}
 
-impl Contestant for Yardstick {
+impl<T: Runner + 'static> Contestant for Bystander<T> {
     fn name(&self) -> &'static str {
-        YARDSTICK
+        self.name
     }
 
     fn runners(&self, _: Course, nr_threads: usize) -> Vec<Boxed<'_>> {
-        (0..nr_threads).map(|_| Box::new(ReadModifyWrite::default()) as Boxed<'_>).collect()
+        (0..nr_threads).map(|_| Box::new((self.make)()) as Boxed<'_>).collect()
     }
 
     fn assert_all_free(&self) {}
@@ -191,7 +195,10 @@ fn field<'s>(
     spaces: &mut impl Iterator<Item = &'s Space>,
 ) -> Vec<Box<dyn Contestant + 's>> {
     let Course { pattern, run_pages, device_pages } = row.course;
-    let mut field = Entrants(vec![Box::new(Yardstick)]);
+    let mut field = Entrants(vec![
+        Box::new(Bystander { name: YARDSTICK, make: ReadModifyWrite::default }),
+        Box::new(Bystander { name: "(arithmetic alone)", make: Arithmetic::default }),
+    ]);
     let mut space = || spaces.next().expect("a space for each device");
     match row.field {
         Field::Cache => {

@@ -1,4 +1,4 @@
-//! What a thread runs: a [`Drive`](super::drive::Drive), or the yardstick of all ratios.
+//! What a thread runs: a [`Drive`](super::drive::Drive), the yardstick of all ratios, or arithmetic.
 
 #![forbid(unsafe_code)]
 
@@ -56,6 +56,38 @@ impl Runner for ReadModifyWrite {
             // The result is used, as an allocator uses it.
             black_box(self.0.fetch_add(1, Relaxed));
         }
+        start.elapsed().as_secs_f64() * 1e9 / steps as f64
+    }
+
+    fn audit(&mut self) -> Vec<Range<u64>> {
+        Vec::new()
+    }
+
+    fn end(&mut self) -> Tally {
+        Tally::default()
+    }
+}
+
+/// Arithmetic in registers, in eight chains that wait for nothing: how fast the processors of the machine are beside each other when
+/// they share nothing that a program knows of. Where they are threads of one core, they do share what this needs.
+#[derive(Debug, Default)]
+pub struct Arithmetic([u64; 8]);
+
+impl Runner for Arithmetic {
+    fn fill(&mut self) {}
+
+    fn turn(&mut self, steps: usize) -> f64 {
+        let mut chains = self.0;
+        let start = Instant::now();
+        for step in 0..steps as u64 {
+            // About as many instructions as a hot pair has.
+            for round in 0..4 {
+                for (number, chain) in chains.iter_mut().enumerate() {
+                    *chain = chain.wrapping_add(step ^ (number as u64 + round)).rotate_left(3);
+                }
+            }
+        }
+        self.0 = black_box(chains);
         start.elapsed().as_secs_f64() * 1e9 / steps as f64
     }
 
