@@ -128,6 +128,9 @@ close: a stash is looked at@free_map/closure.rs@/fn note_stashed(/,/^    }/s/if 
 close: a put closes again@free_map/closure.rs@/fn tell_of_release(/,/^    }/s/self.close_again(blocks, seat, pages.clone());/let _ = (blocks, seat);/@evict@a_block_that_is_put_is_not_allocated_again
 close: a division closes again@free_map/closure.rs@/fn note_divided(/,/^    }/s/if self.is_watched() {/if false {/@evict@a_block_that_is_divided_is_closed_all_the_same
 close: a whole claim looks beforehand@free_map/blocks/closing.rs@s/self.closing.nr_closures.load(Relaxed) != 0 \&\& /false \&\& /@evict@a_block_that_is_put_is_not_allocated_again
+close: an adoption looks beforehand@free_map/blocks/purpose.rs@s/self.is_withheld(block, seen)/seen.is_closed()/@evict@a_block_that_is_put_does_not_serve_pages
+close: a small claim looks beforehand?@free_map/blocks/purpose.rs@s/Purpose::Parts) \&\& self.are_closing(block..block + 1)/Purpose::Parts) \&\& false/@evict@a_block_that_is_put_serves_no_range
+close: a range looks beforehand@free_map/runs.rs@s/blocks.is_withheld(block, seen)/seen.is_taken() || seen.is_closed()/@evict@a_block_that_is_put_serves_no_range
 close: light barrier of a put@free_map/mod.rs@/fn is_watched(/,/^    }/s/light_barrier();//@evict@a_cache_does_not_give_back_what_was_put_there
 close: heavy barrier@free_map/closure.rs@/fn close(/,/^    }/s/heavy_barrier();//@evict@a_cache_does_not_give_back_what_was_put_there
 close: too late is undone@free_map/blocks/closing.rs@s/let has_ended = .*/let has_ended = false;/@evict@an_end_opens_what_is_put_meanwhile

@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use farpage::{Access, Device, DeviceConfig, EvictTicket, Folio, Offset, OffsetRange, Order, Space};
+use farpage::{Access, Device, DeviceConfig, EvictTicket, Folio, Offset, OffsetRange, Order, RangeRequest, Space};
 use farpage_loom_tests::{Owned, bounded, bounded_less, with_space};
 use loom::thread;
 
@@ -126,13 +126,13 @@ fn check_only_the_open_block_is_there(device: &Device<'_>, n: u8) {
     assert!(!folios.iter().any(is_closed), "{folios:?} afterwards");
 }
 
-/// A folio of `n` there is put: what comes of it is not allocated again while the block is closed, by who closed it or by who
-/// put it.
-fn put(less: usize, name: &str, n: u8) {
+/// A folio of `put` there is put: what comes of it is not allocated again while the block is closed, as folios of `n`, by who closed
+/// it or by who put it.
+fn put(less: usize, name: &str, put: u8, n: u8) {
     bounded_less(less, name, move || {
         with_space(8, |space| {
             let device = device(space);
-            let folio = device.alloc(order(n)).unwrap();
+            let folio = device.alloc(order(put)).unwrap();
             assert!(is_closed(&folio));
             let worker = thread::spawn(move || drop(folio));
             let ticket = close(&device);
@@ -151,12 +151,41 @@ fn put(less: usize, name: &str, n: u8) {
 
 #[test]
 fn a_page_that_is_put_is_not_allocated_again() {
-    put(0, "evict: put 0", 0);
+    put(0, "evict: put 0", 0, 0);
 }
 
 #[test]
 fn a_block_that_is_put_is_not_allocated_again() {
-    put(0, "evict: put 2", 2);
+    put(0, "evict: put 2", 2, 2);
+}
+
+/// The block that is put falls to small folios.
+#[test]
+fn a_block_that_is_put_does_not_serve_pages() {
+    put(0, "evict: put 2, alloc 0", 2, 0);
+}
+
+/// The same for a range, which looks for room in its own way.
+#[test]
+fn a_block_that_is_put_serves_no_range() {
+    bounded("evict: put 2, alloc_range 3", || {
+        with_space(8, |space| {
+            let device = device(space);
+            // Memory for all records, of which a model's sections have two.
+            drop((0..8).map(|_| device.alloc(Order::ZERO).unwrap()).collect::<Vec<_>>());
+            let folio = device.alloc(order(2)).unwrap();
+            assert!(is_closed(&folio));
+            let worker = thread::spawn(move || drop(folio));
+            let ticket = close(&device);
+            let range = device.alloc_range(RangeRequest::new(3)).unwrap();
+            assert!(range.offset().get() >= 4, "{range:?}");
+            drop(range);
+            worker.join().unwrap();
+            assert_eq!(ticket.busy().count(), 0);
+            drop(ticket);
+            check_all_is_there(space, &device);
+        });
+    });
 }
 
 /// The one who puts a page into a cache allocates again from it, and knows of the closure as soon as it is told.

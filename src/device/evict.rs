@@ -202,7 +202,8 @@ impl<'s> EvictTicket<'s> {
     }
 
     /// Ends the eviction, and hands out what is empty: a range for each run of empty blocks, with one reference of each of
-    /// its folios (see [`RangeHandle`]). Busy blocks are opened again.
+    /// its folios (see [`RangeHandle`]). Busy blocks are opened again; so is one in which, at this moment, an allocation that began
+    /// before the eviction has taken pages, to give them back.
     ///
     /// # Errors
     ///
@@ -261,7 +262,8 @@ impl<'s> EvictTicket<'s> {
     fn next_busy(&self, from: u64) -> Option<Range<u64>> {
         let is_busy = |&block: &u64| self.is_closing(block) && !self.is_evicted(block);
         let first = (from..self.blocks.end).find(is_busy)?;
-        let end = (first..self.blocks.end).find(|block| !is_busy(block)).unwrap_or(self.blocks.end);
+        // Behind the first, which may have emptied since.
+        let end = (first + 1..self.blocks.end).find(|block| !is_busy(block)).unwrap_or(self.blocks.end);
         Some(first..end)
     }
 

@@ -210,7 +210,7 @@ impl Request for Order {
         let mut empty_run = 0;
         for block in map.blocks() {
             let seen = claimer.blocks.use_of(block);
-            if seen.is_taken() || seen.is_closed() {
+            if claimer.blocks.is_withheld(block, seen) {
                 empty_run = 0;
                 continue;
             }

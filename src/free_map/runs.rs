@@ -28,7 +28,7 @@ enum Offer {
 
 fn offer_of(blocks: &Blocks, block: u64, among: Among) -> Offer {
     let seen = blocks.use_of(block);
-    if seen.is_taken() || seen.is_closed() {
+    if blocks.is_withheld(block, seen) {
         Offer::Taken
     } else if !seen.goes_by_bits() {
         Offer::Free

@@ -9,6 +9,7 @@ mod caches;
 mod callbacks;
 mod churn;
 mod devices;
+mod evictions;
 mod folios;
 mod owners;
 mod ranges;
@@ -25,6 +26,7 @@ use caches::{
 use callbacks::{burst_of_panics, burst_of_pressure, burst_of_reentrance};
 use churn::churn;
 use devices::{burst_of_devices, burst_of_early_unregistering, burst_of_late_comers};
+use evictions::burst_of_evictions;
 use folios::{burst_of_fair_shares, burst_of_locks, burst_of_owning, burst_of_references, burst_of_sharing};
 use ranges::{burst_of_failing_ranges, burst_of_ranges};
 use splits::{burst_of_contended_splits, burst_of_splits};
@@ -180,6 +182,13 @@ fn a_range_that_is_refused_hides_no_page() {
 }
 
 #[test]
+fn what_is_closed_is_emptied_and_opens_again() {
+    for (seed, nr_threads) in [2, 3, 4, 8].into_iter().enumerate() {
+        burst_of_evictions(nr_threads, seed as u64);
+    }
+}
+
+#[test]
 fn devices_come_and_go_under_lookups() {
     churn(3, 0, Duration::from_secs(10));
 }
@@ -223,6 +232,7 @@ fn all_of_it_for_long() {
         burst_of_failing_batches,
         burst_of_ranges,
         burst_of_failing_ranges,
+        burst_of_evictions,
     ];
     let start = Instant::now();
     let mut seed = 1000;

@@ -49,7 +49,8 @@ impl Owners {
         assert_eq!(at, range.offset().get() + range.nr_pages(), "the folios of {range:?} are all of it");
     }
 
-    fn enter_held(&self, folio: &Folio<'_>) {
+    /// The same for a folio of which somebody may have got a reference already.
+    pub(crate) fn enter_held(&self, folio: &Folio<'_>) {
         assert_eq!(folio.offset().get() % folio.nr_pages(), 0);
         let ticket = 1 + self.tickets.fetch_add(1, Relaxed);
         for page in self.pages_of(folio.offset(), folio.order()) {

@@ -2,8 +2,8 @@
 //!
 //! A block is closed by a mark in its use word, which claims read anyway. The owner of a large folio writes that word with
 //! plain stores, so while it is taken it has no mark: which blocks *are to be* closed says a set beside it. Whoever gives a
-//! block back, or divides the folio in it, looks there afterwards, and sets the mark; and a claim of a whole block looks
-//! there beforehand.
+//! block back, or divides the folio in it, looks there afterwards, and sets the mark; and a claim looks there before it takes a
+//! whole block, or makes one serve another purpose.
 #![forbid(unsafe_code)]
 
 use core::ops::Range;
@@ -73,6 +73,12 @@ impl Blocks {
     pub(crate) fn are_closing(&self, blocks: Range<u64>) -> bool {
         // Relaxed [close]: as in `begin_closing`.
         self.closing.nr_closures.load(Relaxed) != 0 && self.closing.blocks.next(blocks.start, blocks.end).is_some()
+    }
+
+    /// Whether nobody gets pages of `block`, whose use word was `seen`: a large folio has it, or it is closed, or is to be.
+    #[inline]
+    pub(crate) fn is_withheld(&self, block: u64, seen: BlockUse) -> bool {
+        seen.is_taken() || seen.is_closed() || self.are_closing(block..block + 1)
     }
 
     /// Whether `block` has its mark, and no page of it that exists is taken, as far as a glance shows.

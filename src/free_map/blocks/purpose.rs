@@ -55,6 +55,10 @@ impl Blocks {
         while !purpose.is_served(seen) {
             // A word without memory belongs to nobody; see [populate] in `claim_small`.
             let Some(next) = purpose.apply(seen).filter(|_| seen.is_present()) else { return false };
+            // It may have been given back since it is to be closed, and have no mark yet.
+            if !matches!(purpose, Purpose::Parts) && self.are_closing(block..block + 1) {
+                return false;
+            }
             // Acquire [claim]: what the last owner of the whole block did is behind us.
             // Release [verify]: a search that sees the block go by its bits sees that we are not sure of them yet.
             match word.compare_exchange_weak(seen.bits(), next.bits(), AcqRel, Relaxed) {
@@ -83,7 +87,7 @@ impl Blocks {
         let (word, _) = (self.populate(block)?, self.bits.populate(block)?);
         self.hints.populate_class(block, Class::Uniform(order))?;
         let seen = BlockUse::from_bits(word.load(Relaxed));
-        if seen.is_reserved() || seen.is_closed() || !seen.is_present() {
+        if seen.is_reserved() || self.is_withheld(block, seen) || !seen.is_present() {
             return Ok(false);
         }
         let adopted = match seen.serving(order, Mixing::Refused).filter(|next| next.class() == Class::Uniform(order)) {
