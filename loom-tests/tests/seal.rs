@@ -168,7 +168,7 @@ fn of_two_sealers_one_gets_the_block() {
 /// A seal that was broken, and set again by another, is not the first one.
 #[test]
 fn a_seal_is_not_taken_for_a_later_one() {
-    bounded_by(2, "seal: two sealers and a claim", || race(4, [Cycle(0, 2, 1), Empty(0, 1), Keep(0, 0)], 1));
+    bounded_less(1, "seal: two sealers and a claim", || race(4, [Cycle(0, 2, 1), Empty(0, 1), Keep(0, 0)], 1));
 }
 
 #[test]

@@ -82,7 +82,9 @@ impl FreeMap {
             }
         }
         // Then near home, and only then where others may be about to look.
-        for range in [self.home_of(seat), self.blocks()] {
+        let (home, all) = (self.home_of(seat), self.blocks());
+        let nr_ranges = if home == all { 1 } else { 2 };
+        for range in [home, all].into_iter().take(nr_ranges) {
             for block in self.with_room(blocks, class, range.clone()).take(NEAR) {
                 if let Some(claimed) = adopt(block)? {
                     return Ok(Some(claimed));
