@@ -12,7 +12,7 @@
 //! of the edge weakened, and without the seal, its counter, or a claim's heed of it.
 
 use farpage::model::{Map, Seat, Tried};
-use farpage_loom_tests::{Owned, bounded, bounded_by};
+use farpage_loom_tests::{Owned, bounded, bounded_by, bounded_less};
 use loom::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use loom::{sync::Arc, thread};
 
