@@ -50,6 +50,12 @@ fn runs(max_pages: u64, runs: u64) -> Stats {
         sum.freed_parts += stats.freed_parts;
         sum.deferred += stats.deferred;
         sum.pressures += stats.pressures;
+        sum.frozen += stats.frozen;
+        sum.mapped += stats.mapped;
+        sum.unmapped += stats.unmapped;
+        sum.upgraded += stats.upgraded;
+        sum.gone_weak += stats.gone_weak;
+        sum.evictions += stats.evictions;
     }
     println!("{max_pages} pages: {sum:?}");
     assert_eq!(sum.ops, runs * MAX_OPS as u64);
@@ -60,6 +66,7 @@ fn runs(max_pages: u64, runs: u64) -> Stats {
 fn assert_eventful(stats: Stats) {
     let Stats { ops, allocated, exhausted, fragmented, refused_many, found, stale, double_takes, .. } = stats;
     let Stats { busy, unregistered, no_space, cached, ranges, refused_ranges, .. } = stats;
+    let Stats { frozen, mapped, unmapped, upgraded, gone_weak, evictions, .. } = stats;
     let Stats { folio_splits, refused_splits, freed_parts, deferred, pressures, .. } = stats;
     assert!(allocated > ops / 20, "{stats:?}");
     let others = [cached, ranges, refused_ranges, folio_splits, refused_splits, deferred, pressures];
@@ -67,6 +74,9 @@ fn assert_eventful(stats: Stats) {
         [exhausted, fragmented, refused_many, found, stale, double_takes, busy, no_space].into_iter().chain(others)
     {
         assert!(rare > ops / 1000, "{stats:?}");
+    }
+    for rare in [frozen, mapped, unmapped, upgraded, gone_weak, evictions] {
+        assert!(rare > ops / 10_000, "{stats:?}");
     }
     assert!(freed_parts > ops / 20_000, "{stats:?}");
     assert!(unregistered > ops / 10_000, "{stats:?}");

@@ -33,7 +33,7 @@ pub(crate) struct Room {
     pub(crate) waiting: Option<VecDeque<u64>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Model {
     pub(crate) max_pages: u64,
     /// Registered devices, by first page.
@@ -113,6 +113,26 @@ impl Model {
     pub(crate) fn covering(&self, page: u64) -> Option<(u64, Life)> {
         let (&head, &life) = self.lives.range(..=page).next_back()?;
         (page < head + life.order.nr_pages() && !life.ended).then_some((head, life))
+    }
+
+    /// The folios that have pages of `from..to`, those whose pages have not gone back included.
+    pub(crate) fn lives_between(&self, from: u64, to: u64) -> impl Iterator<Item = (u64, Life)> {
+        let lives = self.lives.range(..to).map(|(&head, &life)| (head, life));
+        lives.filter(move |(head, life)| head + life.order.nr_pages() > from)
+    }
+
+    /// Runs `look` while every free page of `from..to` is taken by something.
+    pub(crate) fn while_withheld<T>(
+        &mut self,
+        device: u64,
+        (from, to): (u64, u64),
+        look: impl FnOnce(&Model) -> T,
+    ) -> T {
+        let free: Vec<u64> = (from..to).filter(|&page| self.lives_between(page, page + 1).next().is_none()).collect();
+        free.iter().for_each(|&page| self.begin(device, page, Order::ZERO));
+        let seen = look(self);
+        free.iter().for_each(|page| _ = self.lives.remove(page));
+        seen
     }
 
     /// How many of the pages from `from` on nobody needs.

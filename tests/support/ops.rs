@@ -149,6 +149,39 @@ pub(crate) enum Op {
         range: u16,
         index: u16,
     },
+    /// Locks a folio, and looks whether that is so.
+    Lock {
+        handle: u16,
+    },
+    /// Freezes a folio of which so many references more, or fewer, are expected than there are, and looks whether that is so.
+    Freeze {
+        handle: u16,
+        off_by: i8,
+    },
+    /// Maps a page of a folio: also one that it does not have.
+    Map {
+        handle: u16,
+        index: u16,
+        access: Access,
+    },
+    /// The word stays in the table, stale or a copy.
+    Unmap {
+        leaf: u8,
+    },
+    Downgrade {
+        handle: u16,
+    },
+    Upgrade {
+        weak: u8,
+    },
+    /// Closes blocks of a part of the device, in 256ths and 60,000ths, also of none or beyond the end, allocates beside them, and ends it one way or another.
+    Evict {
+        device: u8,
+        from: u8,
+        nr_pages: u16,
+        order: Order,
+        end: u8,
+    },
     Word {
         bits: u64,
     },
@@ -209,7 +242,25 @@ impl Op {
             44 => Op::FinishDeferred { taken: byte(), n: few(byte()) },
             45..=49 => Op::AllocMany { device: byte(), order: order(byte()), n: few(byte()) },
             50..=56 => Op::Clone { handle: wide([byte(), byte()]) },
-            57..=95 => Op::Drop { handle: wide([byte(), byte()]) },
+            57..=84 => Op::Drop { handle: wide([byte(), byte()]) },
+            85 => Op::Lock { handle: wide([byte(), byte()]) },
+            86 => Op::Freeze {
+                handle: wide([byte(), byte()]),
+                off_by: [0, 0, 0, 1, -1, 2, 0, 7][usize::from(byte() % 8)],
+            },
+            87..=89 => {
+                Op::Map { handle: wide([byte(), byte()]), index: wide([byte(), byte()]), access: access(byte()) }
+            }
+            90..=91 => Op::Unmap { leaf: byte() },
+            92 => Op::Downgrade { handle: wide([byte(), byte()]) },
+            93 => Op::Upgrade { weak: byte() },
+            94..=95 => Op::Evict {
+                device: byte(),
+                from: byte(),
+                nr_pages: wide([byte(), byte()]),
+                order: order(byte()),
+                end: byte(),
+            },
             96 => Op::DropMany { handle: wide([byte(), byte()]), n: byte() },
             97..=102 => Op::SetPrivate { handle: wide([byte(), byte()]), value: long(&mut byte) },
             103..=120 => Op::IntoLeaf { handle: wide([byte(), byte()]), access: access(byte()) },

@@ -57,7 +57,12 @@ impl<'s> Oracle<'s> {
     }
 
     /// Why an allocation of `n` folios must fail, if it must.
-    fn refusal(&self, device: &Device<'s>, order: Order, n: u64) -> Option<AllocError> {
+    pub(super) fn refusal(&self, device: &Device<'s>, order: Order, n: u64) -> Option<AllocError> {
+        self.refusal_by(&self.model, device, order, n)
+    }
+
+    /// The same by another model.
+    pub(super) fn refusal_by(&self, model: &Model, device: &Device<'s>, order: Order, n: u64) -> Option<AllocError> {
         let start = device.range().start().get();
         let requested = order.nr_pages() * n;
         if n == 0 {
@@ -69,14 +74,14 @@ impl<'s> Oracle<'s> {
         if self.room(device).is_none_or(|room| room.dying) {
             return Some(AllocError::Dying);
         }
-        if self.model.room_for(start, order) >= n {
+        if model.room_for(start, order) >= n {
             return None;
         }
-        let free = device.range().nr_pages() - self.model.live_pages(start);
+        let free = device.range().nr_pages() - model.live_pages(start);
         Some(if free < requested {
             AllocError::Exhausted { requested, free }
         } else {
-            AllocError::Fragmented { requested, free, largest: self.model.largest(start) }
+            AllocError::Fragmented { requested, free, largest: model.largest(start) }
         })
     }
 
@@ -87,7 +92,18 @@ impl<'s> Oracle<'s> {
     }
 
     pub(super) fn check_alloc(&mut self, device: &Device<'s>, answer: Result<Folio<'s>, AllocError>, order: Order) {
-        match (answer, self.refusal(device, order, 1)) {
+        let expected = self.refusal(device, order, 1);
+        self.check_alloc_against(device, answer, order, expected);
+    }
+
+    pub(super) fn check_alloc_against(
+        &mut self,
+        device: &Device<'s>,
+        answer: Result<Folio<'s>, AllocError>,
+        order: Order,
+        expected: Option<AllocError>,
+    ) {
+        match (answer, expected) {
             (Ok(folio), None) => {
                 self.begin(device, &folio, order);
                 self.handles.push(folio);

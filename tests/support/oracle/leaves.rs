@@ -30,11 +30,11 @@ impl<'s> Oracle<'s> {
     }
 
     pub(super) fn check_found(&mut self, leaf: usize, found: Option<PageRef<'s>>) {
-        let (word, head) = (self.leaves[leaf].word, self.leaves[leaf].head);
+        let Leaf { word, page, .. } = self.leaves[leaf];
         match self.life_of(leaf) {
             Some(_) => {
                 self.stats.found += 1;
-                self.check_page(head, found);
+                self.check_page(page, found);
             }
             None => {
                 self.stats.stale += 1;
@@ -82,13 +82,13 @@ impl<'s> Oracle<'s> {
     }
 
     pub(super) fn take(&mut self, leaf: usize) -> Option<Folio<'s>> {
-        let Leaf { word, head, .. } = self.leaves[leaf];
+        let Leaf { word, page, head, .. } = self.leaves[leaf];
         let taken = self.space.take(word);
         match self.life_of(leaf) {
-            None => assert_eq!(taken, Err(TakeError::Stale { offset: head })),
+            None => assert_eq!(taken, Err(TakeError::Stale { offset: page })),
             Some(life) if life.maps == 0 => {
                 self.stats.double_takes += 1;
-                assert_eq!(taken, Err(TakeError::NotMapped { offset: head, refs: life.refs }));
+                assert_eq!(taken, Err(TakeError::NotMapped { offset: page, refs: life.refs }));
             }
             Some(_) => {
                 let folio = taken.expect("a leaf owns a reference");

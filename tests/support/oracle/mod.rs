@@ -6,6 +6,8 @@
 mod caches;
 mod deferred;
 mod devices;
+mod evictions;
+mod holds;
 mod leaves;
 mod ranges;
 mod splits;
@@ -15,13 +17,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use farpage::{
-    AllocError, Cache, DeferredFolio, Device, DeviceConfig, DeviceOps, DrainError, Folio, FolioSplit, FreedFolio,
-    GiveUpError, LeafKind, Offset, OffsetRange, Order, Owner, PageRef, Pressure, RangeHandle, RangeRequest,
-    RegisterError, SoftLeaf, Space, SplitError, SplitRangeError, TakeError, UnregisterError,
+    Access, AllocError, Cache, DeferredFolio, Device, DeviceConfig, DeviceOps, DrainError, EvictError, EvictTicket,
+    Folio, FolioSplit, FreedFolio, FreezeError, GiveUpError, LeafKind, MapError, Offset, OffsetRange, Order, Owner,
+    PageRef, Pressure, RangeHandle, RangeRequest, RegisterError, SoftLeaf, Space, SplitError, SplitRangeError,
+    TakeError, UnregisterError, WeakFolio,
 };
 
 use super::model::{Life, Model, Room, device_align, folios_of, halves_around};
 use super::ops::{Op, Place, Wanted, Way};
+use holds::Weak;
 use told::{Log, Recorder, Told};
 
 /// Handles on devices, dead ones included.
@@ -55,6 +59,12 @@ pub(crate) struct Stats {
     pub(crate) freed_parts: u64,
     pub(crate) deferred: u64,
     pub(crate) pressures: u64,
+    pub(crate) frozen: u64,
+    pub(crate) mapped: u64,
+    pub(crate) unmapped: u64,
+    pub(crate) upgraded: u64,
+    pub(crate) gone_weak: u64,
+    pub(crate) evictions: u64,
 }
 
 /// Runs `ops` on a space of `max_pages` pages, of which `cache_percent` may lie in caches; then puts everything,
@@ -81,6 +91,8 @@ struct Registered<'s> {
 
 struct Leaf {
     word: SoftLeaf,
+    /// The page that it names, and the first of its folio.
+    page: u64,
     head: u64,
     serial: u64,
 }
@@ -94,6 +106,7 @@ struct Oracle<'s> {
     ranges: Vec<RangeHandle<'s>>,
     caches: Vec<Cache<'s>>,
     leaves: Vec<Leaf>,
+    weaks: Vec<Weak<'s>>,
     /// Freed folios that their driver has.
     taken: Vec<DeferredFolio<'s>>,
     log: Log,
@@ -114,6 +127,7 @@ impl<'s> Oracle<'s> {
             ranges: Vec::new(),
             caches: Vec::new(),
             leaves: Vec::new(),
+            weaks: Vec::new(),
             taken: Vec::new(),
             log: Log::default(),
             expected: Vec::new(),
@@ -155,13 +169,13 @@ impl<'s> Oracle<'s> {
                     assert_eq!(word.kind(), LeafKind::DevicePrivate(access));
                     assert_eq!(word.offset().map(Offset::get), Some(head));
                     assert!(!word.is_young() && !word.is_dirty());
-                    self.leaves.push(Leaf { word, head, serial });
+                    self.leaves.push(Leaf { word, page: head, head, serial });
                 }
             }
             Op::CopyLeaf { leaf } => {
                 if let Some(i) = pick(leaf, self.leaves.len()).filter(|_| self.leaves.len() < MAX_LEAVES) {
-                    let Leaf { word, head, serial } = self.leaves[i];
-                    self.leaves.push(Leaf { word, head, serial });
+                    let Leaf { word, page, head, serial } = self.leaves[i];
+                    self.leaves.push(Leaf { word, page, head, serial });
                 }
             }
             Op::Access { leaf, access } => self.rewrite(leaf, |word| word.with_access(access)),
@@ -224,6 +238,13 @@ impl<'s> Oracle<'s> {
             Op::TakeDeferred { device, max, keep } => self.take_deferred(device, max, keep),
             Op::FinishDeferred { taken, n } => self.finish_deferred(taken, n),
             Op::SplitRange { range, index } => self.split_range(range, index),
+            Op::Lock { handle } => self.lock(handle),
+            Op::Freeze { handle, off_by } => self.freeze(handle, off_by),
+            Op::Map { handle, index, access } => self.map(handle, index, access),
+            Op::Unmap { leaf } => self.unmap(leaf),
+            Op::Downgrade { handle } => self.downgrade(handle),
+            Op::Upgrade { weak } => self.upgrade(weak),
+            Op::Evict { device, from, nr_pages, order, end } => self.evict(device, from, nr_pages, order, end),
             Op::DropRange { range } => self.drop_range(range),
             Op::Report => self.report(),
             Op::Validate => self.validate(),

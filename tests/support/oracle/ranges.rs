@@ -89,8 +89,13 @@ impl<'s> Oracle<'s> {
         assert!(range.device() == *device);
         let folios: Vec<(u64, Order)> =
             range.folios().map(|folio| (folio.folio_offset().get(), folio.order())).collect();
-        assert_eq!(folios, folios_of(start, start + nr_pages));
-        for (head, order) in folios {
+        self.begin_folios(device, &folios, range);
+    }
+
+    /// A new range begins, of these folios.
+    pub(super) fn begin_folios(&mut self, device: &Device<'s>, folios: &[(u64, Order)], range: RangeHandle<'s>) {
+        assert_eq!(folios, folios_of(range.offset().get(), range.offset().get() + range.nr_pages()));
+        for &(head, order) in folios {
             self.model.begin(device.range().start().get(), head, order);
             self.check_page(head, self.space.page(offset(head)));
         }
