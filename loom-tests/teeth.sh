@@ -45,9 +45,9 @@ while IFS='@' read -r name file script test function; do
     cp "$scratch/original" "src/$file"
     printf '%-34s %-60s %s\n' "$name" "$test::$function" "$result"
 done <<'TABLE'
-publish: Release@sparse/heap.rs@s/null_mut(), fresh.cast(), Release/null_mut(), fresh.cast(), Relaxed/@publish@a_found_element_is_fully_built
+publish: Release@sparse/heap.rs@s/into_boxed_slice()).cast(), Release)/into_boxed_slice()).cast(), Relaxed)/@publish@a_found_element_is_fully_built
 publish: Acquire@sparse/heap.rs@s/\.load(Acquire)/.load(Relaxed)/@publish@a_found_element_is_fully_built
-publish: loser frees@sparse/heap.rs@s/Err(_) => drop(.*/Err(_) => {}/@publish@racing_populates_agree
+publish: one at a time@sparse/heap.rs@/fn populate_chunk(/,/^    }/s/let _changing = self.changing.lock();//@publish@racing_populates_agree
 init: Release@page/mod.rs@s/store(state.bits(), Release)/store(state.bits(), Relaxed)/@init@whoever_sees_the_new_life_sees_its_fields
 init: Acquire of state@page/mod.rs@s/State::from_bits(self.state.load(Acquire))/State::from_bits(self.state.load(Relaxed))/@init@whoever_sees_the_new_life_sees_its_fields
 init: Acquire of try_get@page/mod.rs@/fn try_get(/,/^    }/s/update(Acquire/update(Relaxed/@init@a_speculative_try_get_sees_the_new_lifes_fields
