@@ -1,5 +1,6 @@
 //! A machine whose memory holds no bytes, so that what is left of moving a page is everything but its copy.
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use farpage::{
@@ -45,13 +46,29 @@ pub struct Bench<'s> {
     pub device: Device<'s>,
 }
 
+/// As many threads as have a batch of their own.
+const LANES: usize = 8;
+
+/// One batch for each thread, so that they share nothing but farpage.
 struct Driver<'s> {
-    batch: Mutex<MigrateBatch<'s>>,
+    batches: [Lane<'s>; LANES],
+}
+
+/// On lines of its own.
+#[derive(Default)]
+#[repr(align(128))]
+struct Lane<'s>(Mutex<MigrateBatch<'s>>);
+
+thread_local! {
+    static LANE: usize = {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        NEXT.fetch_add(1, Relaxed) % LANES
+    };
 }
 
 impl<'s> DeviceDriver<'s> for Driver<'s> {
     fn migrate_to_ram(&self, fault: &DeviceFault<'_, 's>) -> Result<(), DriverError> {
-        let mut batch = self.batch.lock().expect("no fault unwinds");
+        let mut batch = self.batches[LANE.with(|lane| *lane)].0.lock().expect("no fault unwinds");
         let request = MigrateRequest::new(fault.page()).device_private(Owner::new(1));
         let mut migration = fault.migrate(&mut batch, request).map_err(|_| DriverError { code: -14 })?;
         let frame = fault.machine().alloc_frame(Order::ZERO).map_err(|_| DriverError { code: -12 })?;
@@ -73,7 +90,7 @@ impl<'s> Bench<'s> {
         let machine = Machine::new(&spaces.device_pages, ram, Nothing).expect("memory");
         let config = DeviceConfig::new(PAGES).name("gpu").owner(Owner::new(1));
         let device = spaces.device_pages.register(config).expect("room");
-        machine.attach(&device, Arc::new(Driver { batch: Mutex::new(MigrateBatch::with_capacity(1)) }));
+        machine.attach(&device, Arc::new(Driver { batches: Default::default() }));
         Bench { machine, device }
     }
 
