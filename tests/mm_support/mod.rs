@@ -7,6 +7,7 @@ pub mod model;
 pub mod ops;
 pub mod oracle;
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use farpage::{
@@ -65,6 +66,28 @@ pub fn world_on(memory: Arc<dyn Memory>, body: impl FnOnce(&World<'_>)) {
     host_pages.validate().unwrap();
 }
 
+/// An address space, and the counts of the machine with it when it is dropped: for whoever has joined its threads by then.
+pub struct Checked<'s> {
+    space: AddressSpace<'s>,
+    machine: Machine<'s>,
+}
+
+impl<'s> Deref for Checked<'s> {
+    type Target = AddressSpace<'s>;
+
+    fn deref(&self) -> &AddressSpace<'s> {
+        &self.space
+    }
+}
+
+impl Drop for Checked<'_> {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.machine.validate().unwrap();
+        }
+    }
+}
+
 impl<'s> World<'s> {
     /// All counts agree with each other.
     pub fn check(&self) {
@@ -73,8 +96,9 @@ impl<'s> World<'s> {
         self.host_pages.validate().unwrap();
     }
 
-    pub fn space(&self) -> AddressSpace<'s> {
-        self.machine.address_space().unwrap()
+    /// A space that is checked before it ends, with all that is mapped in it.
+    pub fn space(&self) -> Checked<'s> {
+        Checked { space: self.machine.address_space().unwrap(), machine: self.machine.clone() }
     }
 
     /// Host pages in use beside the zero page.

@@ -50,7 +50,7 @@ pub fn run(world: &World<'_>, ops: impl IntoIterator<Item = (Op, usize)>) {
     let gpus = [Gpu::new(world, Kind::Private, 1), Gpu::new(world, Kind::Visible, 2)];
     let around = Around { gpus, file: Object::new(&world.machine) };
     (0..FILE_PAGES).for_each(|index| around.file.write(index * PAGE, &file_page(index)).unwrap());
-    let mut sides = vec![Side { space: world.space(), model: Model::new() }];
+    let mut sides = vec![Side { space: world.machine.address_space().unwrap(), model: Model::new() }];
     for (op, which) in ops {
         let which = which % sides.len();
         match op {
