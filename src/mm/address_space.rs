@@ -112,7 +112,7 @@ impl<'s> AddressSpace<'s> {
         let _mapped = inner.map_lock.write();
         inner.split_ends(range)?;
         let _told = inner.notifiers.begin(Invalidation { range, kind: InvalidationKind::Unmap, owner: None });
-        inner.zap(range);
+        inner.zap(range, |_| false);
         inner.vmas.write().remove(range);
         Ok(())
     }
@@ -262,7 +262,7 @@ impl Drop for AddressSpace<'_> {
         let inner = &*self.inner;
         let mapped = inner.map_lock.write();
         let told = inner.notifiers.begin(Invalidation { range: all, kind: InvalidationKind::Release, owner: None });
-        inner.zap(all);
+        inner.zap(all, |_| false);
         drop((told, mapped));
         inner.core().delist(&self.inner);
     }

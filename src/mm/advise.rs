@@ -26,7 +26,7 @@ impl AddressSpace<'_> {
         inner.vmas.read().check_mapped(range)?;
         inner.split_ends(range)?;
         let _told = inner.notifiers.begin(Invalidation { range, kind: InvalidationKind::Clear, owner: None });
-        inner.zap(range);
+        inner.zap(range, Inner::outlives_pages);
         Ok(())
     }
 
@@ -103,7 +103,7 @@ impl AddressSpace<'_> {
 }
 
 impl Inner<'_> {
-    fn check_anonymous(&self, range: AddressRange) -> Result<(), VmaError> {
+    pub(super) fn check_anonymous(&self, range: AddressRange) -> Result<(), VmaError> {
         let vmas = self.vmas.read();
         vmas.check_mapped(range)?;
         match vmas.overlapping(range).find(|vma| !matches!(vma.backing, Backing::Anonymous)) {

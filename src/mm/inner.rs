@@ -87,8 +87,9 @@ impl<'s> Inner<'s> {
         Ok(())
     }
 
-    /// Takes all leaves of `range` out and drops their references. Huge leaves that it cuts must have been split.
-    pub(super) fn zap(&self, range: AddressRange) {
+    /// Takes all leaves of `range` out that are not to be kept, and drops their references. Huge leaves that it cuts must have
+    /// been split.
+    pub(super) fn zap(&self, range: AddressRange, is_kept: impl Fn(SoftLeaf) -> bool) {
         let mut gather = Gather::new(&self.core, range.nr_pages());
         let done = self.for_each_span::<core::convert::Infallible>(range, |vpn, stop, span| {
             let mut emptied = false;
@@ -101,7 +102,7 @@ impl<'s> Inner<'s> {
                 Span::Small(mut table) => {
                     for at in index(vpn, 0)..=index(stop - 1, 0) {
                         let leaf = table.leaf(at);
-                        if leaf != SoftLeaf::NONE {
+                        if leaf != SoftLeaf::NONE && !is_kept(leaf) {
                             table.set(at, Entry::NONE);
                             gather.push(leaf);
                         }
@@ -208,7 +209,7 @@ impl Drop for Inner<'_> {
     /// What an unwinding teardown left.
     fn drop(&mut self) {
         if let Some(all) = AddressRange::of_pages(0, 1 << super::address::VPN_BITS) {
-            self.zap(all);
+            self.zap(all, |_| false);
         }
     }
 }

@@ -45,7 +45,7 @@
 //!
 //! # What is not here
 //!
-//! Swap, reclaim by pressure, hugetlb, NUMA, and memory of the process itself: that comes in by [`HostMemory`], and [`Interval`] tells when a
+//! Swap (a leaf of a table is never a swap slot), reclaim by pressure, hugetlb, NUMA, and memory of the process itself: that comes in by [`HostMemory`], and [`Interval`] tells when a
 //! page of it has to go. The package `farpage-region` has both, through userfaultfd (`RealMemory`, `Window`).
 #![forbid(unsafe_code)]
 
@@ -63,6 +63,7 @@ mod fault;
 mod fill;
 mod fork;
 mod gather;
+mod guard;
 mod home;
 mod host;
 mod inner;
