@@ -70,16 +70,18 @@ impl Driver {
             piece = match piece {
                 Some((to, begin, nr)) if to + nr == page && begin.plus(nr) == from => Some((to, begin, nr + pages)),
                 before => {
-                    self.bring_piece(before)?;
+                    if let Some((page, from, nr_pages)) = before {
+                        self.bring_piece(page, from, nr_pages)?;
+                    }
                     Some((page, from, pages))
                 }
             };
         }
-        self.bring_piece(piece)
+        piece.map_or(Ok(()), |(page, from, nr_pages)| self.bring_piece(page, from, nr_pages))
     }
 
-    fn bring_piece(&self, piece: Option<(usize, DevicePage, usize)>) -> Result<(), OsError> {
-        let Some((page, from, nr_pages)) = piece else { return Ok(()) };
+    /// Copies pages of the device to the region's from `page` on. The caller has the lock of their run, and the device's keep their bytes.
+    pub(crate) fn bring_piece(&self, page: usize, from: DevicePage, nr_pages: usize) -> Result<(), OsError> {
         let to = self.mapping.pages(page, nr_pages);
         let from = self.memory.span(from, to.len());
         match self.mapping.uffd() {

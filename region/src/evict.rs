@@ -95,6 +95,7 @@ impl<'s> Pager<'s> {
             return Err(RegionError::NotMoved { nr_pages: range.nr_pages() - moved });
         }
         if let Err(error) = self.mapping.discard(saved) {
+            self.restore(victims)?;
             self.take_back(victims);
             return Err(error.into());
         }
@@ -122,6 +123,24 @@ impl<'s> Pager<'s> {
             begin = end;
         }
         Ok(saved.unwrap_or_else(|| panic!("no folio to save page {page} in")))
+    }
+
+    /// Puts back what has gone already of victims whose memory was not all to be had, as where some of it is locked into RAM.
+    fn restore(&self, victims: &[LockedRun<'_>]) -> Result<(), RegionError> {
+        let Some(first) = victims.first().map(LockedRun::run) else { return Ok(()) };
+        for (address, page) in self.leaves_of(first, victims.len()) {
+            let (leaf, _) = self.leaves.leaf(address);
+            let offset = leaf.offset().unwrap_or_else(|| panic!("{leaf:?} behind a migration to the device"));
+            let begin = DevicePage::of(offset, self.device.range().start());
+            for nr in 0..self.leaf_order.nr_pages() as usize {
+                match self.driver.bring_piece(page + nr, begin.plus(nr), 1) {
+                    // It is there still.
+                    Err(error) if error.errno() == libc::EEXIST => {}
+                    done => done?,
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The leaves of victims whose memory is still there name it again; what they had of the device goes.

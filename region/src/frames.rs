@@ -92,3 +92,40 @@ impl DeviceOps for Frames {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use farpage::{DeviceConfig, HostMemory, Order, Pfn, Space};
+
+    use super::{Frames, PAGE};
+    use crate::mapping::Mapping;
+
+    #[test]
+    fn a_host_page_has_the_bytes_of_its_place_until_it_is_freed() {
+        let mapping = Arc::new(Mapping::new(4, PAGE, None).unwrap());
+        let frames = Arc::new(Frames::new(Arc::clone(&mapping), 512));
+        let host_pages = Space::new().unwrap();
+        let ram = host_pages.register(DeviceConfig::new(512).ops(Arc::clone(&frames))).unwrap();
+        let (one, other) = (ram.alloc(Order::ZERO).unwrap(), ram.alloc(Order::ZERO).unwrap());
+        let [pfn, next] = [&one, &other].map(|folio| Pfn::new(folio.offset().get()).unwrap());
+        let read = |pfn| {
+            let mut out = [9; 3];
+            frames.read(pfn, 7, &mut out);
+            out
+        };
+        assert_eq!(read(pfn), [0; 3], "fresh");
+        frames.place(pfn, 2, 1);
+        frames.place(next, 0, 1);
+        frames.write(pfn, 7, b"one");
+        frames.copy(pfn, next, 1);
+        let mut bytes = [0; 3];
+        mapping.peek(2 * PAGE + 7, &mut bytes).unwrap();
+        assert_eq!((&bytes, read(next)), (b"one", *b"one"));
+        frames.zero(pfn, 1);
+        assert_eq!((read(pfn), read(next)), ([0; 3], *b"one"));
+        drop(other);
+        assert_eq!(read(next), [0; 3], "freed");
+    }
+}

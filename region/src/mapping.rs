@@ -202,8 +202,8 @@ impl Mapping {
         assert!(self.uffd.is_none(), "with real faults the window has the bytes");
         let to = self.pages(page, from.len() / PAGE_BYTES as usize).start();
         // SAFETY: Both are mapped and as long as `from`, and in different mappings. `to` is our caller's: without real faults there is no
-        // window, and all other ways to a run's bytes lead through its lock, which a fault that is served has. The only caller is `driver`, whose
-        // faults come from `Pager::install` alone. The device's bytes belong to folios that are locked, so nobody writes them.
+        // window, and all other ways to a run's bytes lead through its lock, which a fault that is served has. The only caller is `driver`, on
+        // behalf of `Pager::install` and `Pager::restore`. The device's bytes belong to folios that are locked or of leaves in that run, so nobody writes them.
         unsafe { to.copy_from_nonoverlapping(from.start(), from.len()) };
     }
 
@@ -211,8 +211,9 @@ impl Mapping {
     pub(crate) fn peek(&self, byte: usize, out: &mut [u8]) -> Result<(), OsError> {
         let ours = libc::iovec { iov_base: out.as_mut_ptr().cast(), iov_len: out.len() };
         let there = self.iovec(byte, out.len());
+        let pid = std::process::id() as libc::pid_t;
         // SAFETY: The kernel writes `out`, which is the caller's, and copies from memory that is mapped while we are borrowed.
-        let read = unsafe { libc::process_vm_readv(libc::getpid(), &ours, 1, &there, 1, 0) };
+        let read = unsafe { libc::process_vm_readv(pid, &ours, 1, &there, 1, 0) };
         whole(read, out.len(), "process_vm_readv(region)")
     }
 
@@ -220,9 +221,10 @@ impl Mapping {
     pub(crate) fn poke(&self, byte: usize, data: &[u8]) -> Result<(), OsError> {
         let ours = libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };
         let there = self.iovec(byte, data.len());
+        let pid = std::process::id() as libc::pid_t;
         // SAFETY: The kernel reads `data`, and copies to memory that is mapped while we are borrowed. That nobody takes the change amiss is
         // up to the owner of the host page, as with every write by its number.
-        let wrote = unsafe { libc::process_vm_writev(libc::getpid(), &ours, 1, &there, 1, 0) };
+        let wrote = unsafe { libc::process_vm_writev(pid, &ours, 1, &there, 1, 0) };
         whole(wrote, data.len(), "process_vm_writev(region)")
     }
 

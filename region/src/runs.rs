@@ -63,10 +63,6 @@ impl Runs {
         self.locks.len()
     }
 
-    pub(crate) fn order(&self) -> Order {
-        self.order
-    }
-
     /// Pages in a run.
     pub(crate) fn run_pages(&self) -> u64 {
         self.order.nr_pages()
