@@ -3,7 +3,7 @@
 //! Below: `pager`'s parts. Above: `fault`.
 #![forbid(unsafe_code)]
 
-use farpage::{Folio, MigrateBatch, MigrateRequest};
+use farpage::{AllocError, Folio, MigrateBatch, MigrateRequest};
 
 use crate::budget::Seat;
 use crate::device_memory::{DevicePage, Saved};
@@ -55,23 +55,33 @@ impl<'s> Pager<'s> {
 
     /// Folios for up to `count` runs, whole ones; an error if there are none for even one.
     fn room_for(&self, count: usize) -> Result<Vec<Folio<'s>>, RegionError> {
-        let a_run = self.leaves_a_run();
-        let mut folios = Vec::with_capacity(count * a_run);
-        while folios.len() < count * a_run {
-            match self.device.alloc(self.leaf_order) {
-                Ok(folio) => folios.push(folio),
-                Err(error) if folios.len() < a_run => {
+        let mut folios = Vec::with_capacity(count * self.leaves_a_run());
+        for _ in 0..count {
+            match self.room_for_one(&mut folios) {
+                Ok(()) => {}
+                Err(error) if folios.is_empty() => {
                     return Err(RegionError::Device {
                         error,
                         device_pages: self.device.range().nr_pages(),
-                        live_pages: self.device.nr_live_pages() - folios.len() as u64,
+                        live_pages: self.device.nr_live_pages(),
                     });
                 }
                 Err(_) => break,
             }
         }
-        folios.truncate(folios.len() / a_run * a_run);
         Ok(folios)
+    }
+
+    /// Folios for one run: adjacent ones, so that its bytes travel in one piece, while the device has them.
+    fn room_for_one(&self, folios: &mut Vec<Folio<'s>>) -> Result<(), AllocError> {
+        if self.leaf_order < self.runs.order() {
+            let whole = self.device.alloc(self.runs.order());
+            if let Ok(Ok(parts)) = whole.map(|whole| whole.split(self.leaf_order)) {
+                folios.extend(parts);
+                return Ok(());
+            }
+        }
+        self.device.alloc_many(self.leaf_order, self.leaves_a_run(), folios)
     }
 
     /// Copies, migrates, drops: in this order, so the bytes are never out of the table's reach.

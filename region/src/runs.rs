@@ -63,6 +63,10 @@ impl Runs {
         self.locks.len()
     }
 
+    pub(crate) fn order(&self) -> Order {
+        self.order
+    }
+
     /// Pages in a run.
     pub(crate) fn run_pages(&self) -> u64 {
         self.order.nr_pages()
