@@ -1,7 +1,7 @@
 //! A memfd that stands for a device's memory: bytes, addressed by nothing but farpage offsets.
 //! Which of them are in use is not known here; the [`Device`] knows. Bytes go in by `pwrite` and
 //! come out through a read-only mapping, as a copy engine would move them.
-//! Below: `span`, `error`. Above: `pager`.
+//! Below: `span`, `error`. Above: `driver`, `pager`.
 //!
 //! [`Device`]: farpage::Device
 
@@ -44,13 +44,18 @@ impl<'a> Saved<'a> {
 }
 
 /// A page of the device, counted from the device's own start: what its hardware would call it.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DevicePage(u64);
 
 impl DevicePage {
     /// Where `offset` is in a device that starts at `first`. The one place that turns one into the other.
     pub(crate) fn of(offset: Offset, first: Offset) -> DevicePage {
         DevicePage(offset.get() - first.get())
+    }
+
+    /// The page that is `nr_pages` behind.
+    pub(crate) fn plus(self, nr_pages: usize) -> DevicePage {
+        DevicePage(self.0 + nr_pages as u64)
     }
 
     fn byte(self) -> u64 {

@@ -6,7 +6,7 @@
 use core::fmt;
 use std::io;
 
-use farpage::{AllocError, RegisterError};
+use farpage::{AllocError, FaultError, MachineError, RegisterError, SpaceError, VmaError};
 
 use crate::uffd::UffdRefused;
 
@@ -94,6 +94,19 @@ pub enum RegionError {
         /// Pages of it in use when it refused.
         live_pages: u64,
     },
+    /// The space for the region's host pages could not be made.
+    Space(SpaceError),
+    /// The region's address space could not be made.
+    Machine(MachineError),
+    /// The region could not be mapped in its address space.
+    Map(VmaError),
+    /// The region's address space refused a fault.
+    Fault(FaultError),
+    /// Pages could not be moved to the device: somebody else has references of them, or memory is short.
+    NotMoved {
+        /// Pages that stayed, all of a batch with them.
+        nr_pages: u64,
+    },
     /// Pages of the device were still in use after every leaf of the region had been put: a bug.
     StillLive {
         /// Pages still in use.
@@ -128,6 +141,11 @@ impl fmt::Display for RegionError {
             RegionError::Device { error, device_pages, live_pages } => {
                 write!(f, "cannot evict, {live_pages} of the device's {device_pages} pages are in use: {error}")
             }
+            RegionError::Space(error) => write!(f, "cannot make a space for the region's host pages: {error}"),
+            RegionError::Machine(error) => write!(f, "cannot make the region's address space: {error}"),
+            RegionError::Map(error) => write!(f, "cannot map the region in its address space: {error}"),
+            RegionError::Fault(error) => write!(f, "cannot bring a page home: {error}"),
+            RegionError::NotMoved { nr_pages } => write!(f, "cannot evict, {nr_pages} pages do not move"),
             RegionError::StillLive { live_pages } => {
                 write!(f, "{live_pages} device pages are still in use although the region has put every leaf")
             }
@@ -152,5 +170,29 @@ impl From<OsError> for RegionError {
 impl From<RegisterError> for RegionError {
     fn from(error: RegisterError) -> RegionError {
         RegionError::Register(error)
+    }
+}
+
+impl From<MachineError> for RegionError {
+    fn from(error: MachineError) -> RegionError {
+        RegionError::Machine(error)
+    }
+}
+
+impl From<VmaError> for RegionError {
+    fn from(error: VmaError) -> RegionError {
+        RegionError::Map(error)
+    }
+}
+
+impl From<FaultError> for RegionError {
+    fn from(error: FaultError) -> RegionError {
+        RegionError::Fault(error)
+    }
+}
+
+impl From<SpaceError> for RegionError {
+    fn from(error: SpaceError) -> RegionError {
+        RegionError::Space(error)
     }
 }

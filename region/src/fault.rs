@@ -2,7 +2,7 @@
 //! Who goes to make room is in `evict`. Who reads the events is in `handlers`.
 //! Below: `pager`'s parts, `evict`. Above: `handlers`, `region`.
 //!
-//! Lock order: a fault waits for its own run's page-table lock while it holds no other. While it
+//! Lock order: a fault waits for its own run's lock while it holds no other. While it
 //! holds that one it takes others (its victims') only if they are free. So no cycle of waiting can
 //! form, and a fault that finds its run being evicted simply waits until that is over.
 #![forbid(unsafe_code)]
@@ -10,14 +10,13 @@
 use std::thread;
 use std::time::Instant;
 
-use farpage::{Access, LeafKind, Pfn, SoftLeaf};
+use farpage::{Access, LeafKind};
 
 use crate::budget::Seat;
-use crate::error::{OsError, RegionError};
-use crate::pager::Pager;
-use crate::span::Span;
+use crate::error::RegionError;
+use crate::pager::{Pager, Paging};
+use crate::runs::{LockedRun, Mark, Run};
 use crate::stats::Counters;
-use crate::table::{LockedRun, Run};
 
 impl Pager<'_> {
     /// Serves one fault event: whatever it was about, its run is resident and writable when the
@@ -25,7 +24,7 @@ impl Pager<'_> {
     ///
     /// Events come late and more than once: two threads miss the same page, a writer meets an
     /// eviction, a page is evicted between a fault and its turn here. None of that is told apart.
-    /// The page table says what is true now, and a thread woken for nothing faults again.
+    /// The run says what is true now, and a thread woken for nothing faults again.
     pub(crate) fn serve(&self, address: u64) {
         let begun = Instant::now();
         let mut counters = Counters::default();
@@ -53,8 +52,8 @@ impl Pager<'_> {
         }
     }
 
-    /// Makes a run resident for the accessor and keeps it so while the lock is held.
-    pub(crate) fn touch(&self, run: Run) -> Result<LockedRun<'_>, RegionError> {
+    /// [`Paging::touch`].
+    pub(crate) fn touch_resident(&self, run: Run) -> Result<LockedRun<'_>, RegionError> {
         let begun = Instant::now();
         let mut counters = Counters::default();
         let mut locked = self.make_resident(run, &mut counters)?;
@@ -71,8 +70,8 @@ impl Pager<'_> {
     fn make_resident(&self, run: Run, counters: &mut Counters) -> Result<LockedRun<'_>, RegionError> {
         let mut seat = None;
         loop {
-            let locked = self.table.lock(run);
-            if locked.is_present() {
+            let locked = self.runs.lock(run);
+            if locked.is_resident() {
                 // Somebody else was faster. A seat that we waited for goes back by its drop.
                 return Ok(locked);
             }
@@ -89,56 +88,51 @@ impl Pager<'_> {
         }
     }
 
-    /// Fills the run from wherever its bytes are and makes its leaf present.
+    /// Makes the run's leaves present, and its pages with them, from wherever the bytes are.
     fn install<'p>(
         &'p self,
         mut locked: LockedRun<'p>,
         seat: Seat<'_>,
         counters: &mut Counters,
     ) -> Result<LockedRun<'p>, RegionError> {
-        let leaf = locked.leaf();
-        let run = locked.run();
-        match leaf.kind() {
-            LeafKind::None => {
-                // Without real faults there is nothing to do: the kernel's own zeros are still to
-                // come. With them, a copy of zeros and not UFFDIO_ZEROPAGE: that maps the shared
-                // zero page, which is no page of ours and costs another fault at the first write.
-                if let Some(uffd) = self.mapping.uffd() {
-                    uffd.copy(self.mapping.span(run), self.mapping.zeros())?;
+        let (run, run_pages) = (locked.run(), self.runs.run_pages());
+        let (mut fresh, mut away) = (false, false);
+        for (address, page) in self.leaves_of(run, 1) {
+            match self.leaves.leaf(address).0.kind() {
+                LeafKind::None => {
+                    self.leaves.fault(address, Access::Write)?;
+                    let (leaf, _) = self.leaves.leaf(address);
+                    let pfn = leaf.pfn().unwrap_or_else(|| panic!("{leaf:?} behind a fault of the region"));
+                    self.frames.place(pfn, page, self.leaf_order.nr_pages() as usize);
+                    fresh = true;
                 }
-                counters.zero_filled_pages += self.table.run_pages();
+                // The driver brings all of the run home, and the bytes into place.
+                LeafKind::DevicePrivate(_) => {
+                    self.leaves.fault(address, Access::Write)?;
+                    away = true;
+                }
+                // It came with the one before.
+                LeafKind::Present(_) => {}
+                kind => panic!("{kind:?} in the page table: only the region writes it"),
             }
-            LeafKind::DevicePrivate(_) => {
-                let page = self.locate(leaf);
-                counters.lookups += 1;
-                self.bring_home(&locked, self.memory.span(page, self.mapping.run_bytes()))?;
-                counters.pages_home += self.table.run_pages();
+        }
+        if fresh {
+            // Without real faults there is nothing to do: the kernel's own zeros are still to
+            // come. With them, a copy of zeros and not UFFDIO_ZEROPAGE: that maps the shared
+            // zero page, which is no page of ours and costs another fault at the first write.
+            if let Some(uffd) = self.mapping.uffd() {
+                uffd.copy(self.mapping.span(run), self.mapping.zeros())?;
             }
-            kind => panic!("{kind:?} in the page table: only this crate writes it"),
+            counters.zero_filled_pages += run_pages;
+        }
+        if away {
+            counters.lookups += 1;
+            counters.pages_home += run_pages;
         }
         seat.occupy();
-        let index = Pfn::new(self.table.head_page(run) as u64).expect("a page index is small");
-        locked.set_leaf(SoftLeaf::present(index, Access::Write).with_young(true));
-        if let LeafKind::DevicePrivate(_) = leaf.kind() {
-            // The leaf is cleared; the reference it owned is ours to put. Before the lock goes, so
-            // that a run never holds a page of the device and one in RAM while it can be evicted:
-            // that keeps a device of the region's own size from ever being exhausted.
-            let folio = self.space.take(leaf);
-            drop(folio.unwrap_or_else(|error| panic!("{leaf:?} was in the page table: {error}")));
-        }
+        locked.mark(Mark::Young);
         counters.faults += 1;
         Ok(locked)
-    }
-
-    fn bring_home(&self, locked: &LockedRun<'_>, from: Span<'_>) -> Result<(), OsError> {
-        match self.mapping.uffd() {
-            // Straight into place: the page appears complete, and the threads that wait go on.
-            Some(uffd) => uffd.copy(self.mapping.span(locked.run()), from),
-            None => {
-                self.mapping.fill(locked, from);
-                Ok(())
-            }
-        }
     }
 
     /// A seat without waiting, by evicting if need be; `None` if every victim is locked.
@@ -147,7 +141,7 @@ impl Pager<'_> {
             return Ok(Some(seat));
         }
         if self.failure().is_none() {
-            let Some(victim) = self.clock.try_pick(&self.table) else {
+            let Some(victim) = self.clock.try_pick(&self.runs) else {
                 return Ok(None);
             };
             match self.evict(victim, counters) {
@@ -158,7 +152,7 @@ impl Pager<'_> {
         self.seat_after_failure().map(Some)
     }
 
-    /// A seat, waiting as long as it takes; the caller holds no page-table lock.
+    /// A seat, waiting as long as it takes; the caller holds no lock.
     ///
     /// It ends: a run that is locked belongs to somebody who waits for nobody, so its lock comes
     /// free; and while none is resident, the threads that hold the seats are about to install.
@@ -167,7 +161,7 @@ impl Pager<'_> {
             if let Some(seat) = self.try_seat(counters)? {
                 return Ok(seat);
             }
-            let Some(victim) = self.clock.wait_pick(&self.table) else {
+            let Some(victim) = self.clock.wait_pick(&self.runs) else {
                 thread::yield_now();
                 continue;
             };

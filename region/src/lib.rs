@@ -34,17 +34,16 @@
 //! # How a page travels
 //!
 //! ```text
-//!   thread       page table             farpage                      device memory (memfd)
-//!   touches  ->  lock, leaf word    ->  lookup: leaf -> page     ->  offset - first offset = page
-//!   goes on  <-  leaf = present     <-  take, put: page freed    <-  UFFDIO_COPY into place
+//!   thread       run          address space          driver                device memory (memfd)
+//!   touches  ->  lock     ->  fault            ->  migrate_to_ram    ->  offset - first offset = page
+//!   goes on  <-           <-  leaf = host page <-  UFFDIO_COPY       <-
 //!
-//!   clock    ->  try-lock, protect  ->  alloc: page              ->  pwrite from the region
-//!   picks        leaf = the page's  <-  into_leaf                    MADV_DONTNEED
+//!   clock    ->  try-lock ->  protect, migrate ->  alloc: page       ->  pwrite from the region
+//!   picks                 <-  leaf = the device's page                   MADV_DONTNEED
 //! ```
 //!
-//! The lookup takes no reference. It needs none, because the **page-table lock** of the run keeps
-//! the leaf word from being cleared, the leaf word owns a reference to its folio, and a folio
-//! keeps its device registered. That is the rule which makes farpage's lookups free.
+//! The page table is an [`AddressSpace`](farpage::AddressSpace) of the library, over host memory that is the region's own pages; and the
+//! **lock of the run** is what keeps the process's page table in step with it: whoever has it changes both.
 //!
 //! # Where to read on
 //!
@@ -55,7 +54,8 @@
 //! | `fault`, `evict` | a run comes home, a run goes away: the two halves of migration |
 //! | `pager` | what a region is made of; its beginning and its end |
 //! | `clock`, `budget` | who goes next; how many may stay |
-//! | `table` | leaf words and page-table locks |
+//! | `frames`, `driver` | the region's host memory and its device, as an [`AddressSpace`](farpage::AddressSpace) sees them |
+//! | `runs` | a lock a run, and the clock's mark |
 //! | `mapping`, `device_memory`, `uffd` | the system calls, and all of the region's `unsafe` |
 //! | `real/` | apart from the region: [`RealMemory`], [`Window`], [`View`], by which an address space of the library is over real memory |
 
@@ -66,17 +66,19 @@ mod budget;
 mod clock;
 mod config;
 mod device_memory;
+mod driver;
 mod error;
 mod evict;
 mod fault;
+mod frames;
 mod handlers;
 mod mapping;
 mod pager;
 mod real;
 mod region;
+mod runs;
 mod span;
 mod stats;
-mod table;
 mod uffd;
 
 pub use config::{Config, MAX_RUN_ORDER, Mode, RUNS_PER_HANDLER};

@@ -1,19 +1,20 @@
 //! The region's own addresses: a range of anonymous memory whose pages come and go.
-//! Which pages are there is not known here; see `table`. When they go, neither; see `evict`.
-//! Below: `span`, `uffd`, `table`, `device_memory` (for the proof that bytes are saved).
-//! Above: `pager`.
+//! Which pages are there is not known here; see `runs`. When they go, neither; see `evict`.
+//! Below: `span`, `uffd`, `runs`, `device_memory` (for the proof that bytes are saved).
+//! Above: `frames`, `driver`, `pager`.
 //!
 //! Two kinds of code touch these bytes, and never in one mapping. With real faults it is the
-//! embedder, through the one [`Window`]. Without them it is the accessor, under the page-table
-//! lock of the run. Which of the two is settled when the mapping is made, and asserted here.
+//! embedder, through the one [`Window`]. Without them it is the accessor, under the lock of
+//! the run. Which of the two is settled when the mapping is made, and asserted here.
 
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 
+use crate::PAGE_BYTES;
 use crate::device_memory::Saved;
 use crate::error::{OsError, RegionError};
+use crate::runs::{LockedRun, Run};
 use crate::span::Span;
-use crate::table::{LockedRun, Run};
 use crate::uffd::Uffd;
 
 /// Anonymous memory of one protection, unmapped on drop.
@@ -46,6 +47,15 @@ impl Drop for Anonymous {
     fn drop(&mut self) {
         // SAFETY: Ours, mapped once in `new`; whatever points into it borrows from our owner.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
+    }
+}
+
+/// The end of a system call that moves `len` bytes, or fails.
+fn whole(moved: isize, len: usize, call: &'static str) -> Result<(), OsError> {
+    match usize::try_from(moved) {
+        Ok(moved) if moved == len => Ok(()),
+        Ok(_) => Err(OsError::new(call, libc::EFAULT)),
+        Err(_) => Err(OsError::last(call)),
     }
 }
 
@@ -132,6 +142,22 @@ impl Mapping {
         (run < self.nr_runs).then(|| Run::new(run))
     }
 
+    /// The page that holds the byte at `address`, if it is one of ours.
+    pub(crate) fn page_at(&self, address: u64) -> Option<usize> {
+        let byte = usize::try_from(address.checked_sub(self.all().address())?).ok()?;
+        (byte < self.len()).then_some(byte / PAGE_BYTES as usize)
+    }
+
+    /// The bytes of `nr_pages` pages from `page` on.
+    pub(crate) fn pages(&self, page: usize, nr_pages: usize) -> Span<'_> {
+        let all = self.len() / PAGE_BYTES as usize;
+        assert!(page <= all && nr_pages <= all - page, "{nr_pages} pages at {page} of {all}");
+        // SAFETY: The page is inside the mapping, or right behind it.
+        let start = unsafe { self.start.add(page * PAGE_BYTES as usize) };
+        // SAFETY: All of the pages are, and they stay mapped until we drop, which outlasts the borrow.
+        unsafe { Span::new(start, nr_pages * PAGE_BYTES as usize) }
+    }
+
     /// All of it.
     pub(crate) fn all(&self) -> Span<'_> {
         // SAFETY: All of it stays mapped until we drop, which outlasts the borrow.
@@ -155,7 +181,7 @@ impl Mapping {
 
     /// Gives the memory of a run back; its bytes are in the device.
     ///
-    /// The caller holds the run's page-table lock and has published its leaf, so whoever misses
+    /// The caller holds the run's lock and has published its leaf, so whoever misses
     /// the pages now finds the bytes through the leaf once the lock is free.
     pub(crate) fn discard(&self, saved: Saved<'_>) -> Result<(), OsError> {
         let span = saved.into_span();
@@ -171,14 +197,42 @@ impl Mapping {
         }
     }
 
-    /// Fills a run from `from`, without userfaultfd: the caller's lock keeps everybody out.
-    pub(crate) fn fill(&self, run: &LockedRun<'_>, from: Span<'_>) {
-        assert_eq!(from.len(), self.run_bytes);
-        let to = self.locked_bytes(run, 0, self.run_bytes);
-        // SAFETY: Both are mapped and as long as a run, and in different mappings. `to` is ours
-        // while the run is locked. The device's bytes belong to a folio that the leaf in the
-        // locked slot keeps, so nobody writes them.
-        unsafe { to.copy_from_nonoverlapping(from.start(), self.run_bytes) };
+    /// Fills pages from `from`, without userfaultfd: the lock of their run, which the caller has, keeps everybody out.
+    pub(crate) fn fill(&self, page: usize, from: Span<'_>) {
+        assert!(self.uffd.is_none(), "with real faults the window has the bytes");
+        let to = self.pages(page, from.len() / PAGE_BYTES as usize).start();
+        // SAFETY: Both are mapped and as long as `from`, and in different mappings. `to` is our caller's: without real faults there is no
+        // window, and all other ways to a run's bytes lead through its lock, which a fault that is served has. The only caller is `driver`, on
+        // behalf of `Pager::install` and `Pager::restore`. The device's bytes belong to folios that are locked or of leaves in that run, so nobody writes them.
+        unsafe { to.copy_from_nonoverlapping(from.start(), from.len()) };
+    }
+
+    /// Has the kernel read bytes of pages that are there, whoever writes them meanwhile; a missing page is `EFAULT`.
+    pub(crate) fn peek(&self, byte: usize, out: &mut [u8]) -> Result<(), OsError> {
+        let ours = libc::iovec { iov_base: out.as_mut_ptr().cast(), iov_len: out.len() };
+        let there = self.iovec(byte, out.len());
+        let pid = std::process::id() as libc::pid_t;
+        // SAFETY: The kernel writes `out`, which is the caller's, and copies from memory that is mapped while we are borrowed.
+        let read = unsafe { libc::process_vm_readv(pid, &ours, 1, &there, 1, 0) };
+        whole(read, out.len(), "process_vm_readv(region)")
+    }
+
+    /// Has the kernel write bytes of pages that are there; otherwise as [`Mapping::peek`].
+    pub(crate) fn poke(&self, byte: usize, data: &[u8]) -> Result<(), OsError> {
+        let ours = libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };
+        let there = self.iovec(byte, data.len());
+        let pid = std::process::id() as libc::pid_t;
+        // SAFETY: The kernel reads `data`, and copies to memory that is mapped while we are borrowed. That nobody takes the change amiss is
+        // up to the owner of the host page, as with every write by its number.
+        let wrote = unsafe { libc::process_vm_writev(pid, &ours, 1, &there, 1, 0) };
+        whole(wrote, data.len(), "process_vm_writev(region)")
+    }
+
+    fn iovec(&self, byte: usize, len: usize) -> libc::iovec {
+        assert!(byte <= self.len() && len <= self.len() - byte, "{len} bytes at {byte} of {}", self.len());
+        // SAFETY: `byte` is inside the mapping, or right behind it with no bytes to follow.
+        let start = unsafe { self.start.add(byte) };
+        libc::iovec { iov_base: start.as_ptr().cast(), iov_len: len }
     }
 
     /// Reads from a resident run under its lock, without real faults.

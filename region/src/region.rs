@@ -12,9 +12,9 @@ use crate::config::{Config, Mode};
 use crate::error::RegionError;
 use crate::handlers;
 use crate::mapping::Window;
-use crate::pager::Pager;
+use crate::pager::{Pager, Paging};
+use crate::runs::Run;
 use crate::stats::{Counters, Stats};
-use crate::table::Run;
 
 /// Makes a region, runs `body` on it, takes it down, and says what it did.
 ///
@@ -33,7 +33,8 @@ pub fn run<T>(
     body: impl FnOnce(&mut Region<'_>) -> T,
 ) -> Result<(T, Stats), RegionError> {
     let plan = config.plan()?;
-    let pager = Pager::new(space, &plan)?;
+    let host_pages = Space::new()?;
+    let pager = Pager::new(space, &host_pages, &plan)?;
     // Unwinding is caught only to take the region down first, then goes on: nobody sees a state
     // that the panic left half-done.
     let caught =
@@ -55,7 +56,7 @@ pub fn run<T>(
 /// a system call: the kernel does not wait for a missing page of it but fails with `EFAULT`.
 /// [`Region::read`] and [`Region::write`] work in both modes and on any number of threads.
 pub struct Region<'r> {
-    pager: &'r Pager<'r>,
+    pager: &'r dyn Paging,
     /// There with real faults only.
     window: Option<Window<'r>>,
 }
@@ -63,7 +64,7 @@ pub struct Region<'r> {
 impl<'r> Region<'r> {
     /// Bytes in the region: what was asked for, rounded up to a whole run.
     pub fn len(&self) -> usize {
-        self.pager.mapping.len()
+        self.pager.mapping().len()
     }
 
     /// Never: a region has at least one run.
@@ -103,7 +104,7 @@ impl<'r> Region<'r> {
     /// If the bytes are not all in the region.
     pub fn read(&self, at: usize, bytes: &mut [u8]) -> Result<(), RegionError> {
         self.check(at, bytes.len());
-        let mapping = &self.pager.mapping;
+        let mapping = self.pager.mapping();
         match &self.window {
             Some(window) => window.read(at, bytes),
             None => {
@@ -130,7 +131,7 @@ impl<'r> Region<'r> {
     /// If the bytes are not all in the region.
     pub fn write(&self, at: usize, bytes: &[u8]) -> Result<(), RegionError> {
         self.check(at, bytes.len());
-        let mapping = &self.pager.mapping;
+        let mapping = self.pager.mapping();
         match &self.window {
             Some(window) => window.write(at, bytes),
             None => {
@@ -158,7 +159,7 @@ impl<'r> Region<'r> {
 
     /// The run that byte `at` is in, where in it, and how many of `len` bytes are there too.
     fn piece(&self, at: usize, len: usize) -> (Run, usize, usize) {
-        let run_bytes = self.pager.mapping.run_bytes();
+        let run_bytes = self.pager.mapping().run_bytes();
         let within = at % run_bytes;
         (Run::new(at / run_bytes), within, len.min(run_bytes - within))
     }
@@ -177,14 +178,14 @@ impl fmt::Debug for Region<'_> {
 /// A view of a running region: what it does, and whether it has failed.
 #[derive(Clone, Copy)]
 pub struct Monitor<'r> {
-    pager: &'r Pager<'r>,
+    pager: &'r dyn Paging,
 }
 
 impl Monitor<'_> {
     /// What the region has done so far. Counted fault by fault, so the sums belong together up to
     /// the faults that are being served.
     pub fn counters(&self) -> Counters {
-        self.pager.tallies.counters()
+        self.pager.counters()
     }
 
     /// What made the region fail, if it has. It serves faults all the same, over its budget: a

@@ -4,7 +4,7 @@
 use std::panic::{self, AssertUnwindSafe};
 use std::thread;
 
-use farpage::Space;
+use farpage::{Order, Space};
 use farpage_region::{Config, Mode, PAGE_BYTES, RegionError, run, userfaultfd_available};
 
 const PAGE: usize = PAGE_BYTES as usize;
@@ -110,6 +110,45 @@ fn with_real_faults_a_failed_region_still_has_the_right_bytes() {
     });
     assert!(matches!(failed, Err(RegionError::Device { .. })));
     space.validate().unwrap();
+}
+
+#[test]
+fn memory_that_the_system_does_not_give_back_is_an_error_and_nothing_is_lost() {
+    for (mode, order) in modes().into_iter().flat_map(|mode| [(mode, 0), (mode, 2), (mode, 9)]) {
+        let space = Space::new().unwrap();
+        let order = Order::new(order).unwrap();
+        let run_bytes = PAGE << order.get();
+        let (nr_runs, budget) = (24, 16 * run_bytes as u64);
+        let config = Config::new((nr_runs * run_bytes) as u64, budget).order(order).handlers(2).mode(mode);
+        let failed = run(&space, &config, |region| {
+            let start = region.as_ptr();
+            for at in (0..16 * run_bytes).step_by(PAGE) {
+                region.write(at, &[(at / PAGE) as u8 | 1]).unwrap();
+            }
+            let Some(start) = start else { return false };
+            // A page in the middle of an eviction, which is there.
+            let locked = start.as_ptr().wrapping_add(run_bytes + run_bytes / 2 / PAGE * PAGE);
+            // SAFETY: Pages of the region, which is mapped: their bytes stay as they are.
+            if unsafe { libc::mlock(locked.cast(), PAGE) } != 0 {
+                eprintln!("note: no memory may be locked here");
+                return false;
+            }
+            for at in (16 * run_bytes..nr_runs * run_bytes).step_by(PAGE) {
+                let _ = region.write(at, &[(at / PAGE) as u8 | 1]);
+            }
+            for at in (0..nr_runs * run_bytes).step_by(PAGE) {
+                let mut byte = [0];
+                let _ = region.read(at, &mut byte);
+                assert_eq!(byte[0], (at / PAGE) as u8 | 1, "page {}", at / PAGE);
+            }
+            true
+        });
+        match failed {
+            Err(error) => assert!(error.to_string().contains("MADV_DONTNEED"), "{error}"),
+            Ok((was_locked, _)) => assert!(!was_locked, "the page was given back"),
+        }
+        space.validate().unwrap();
+    }
 }
 
 #[test]
