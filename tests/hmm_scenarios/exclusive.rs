@@ -2,7 +2,7 @@
 
 use farpage::{Access, ExclusiveError, FaultError, InvalidationKind, LeafKind, Owner, Protection, RangeError};
 
-use crate::mm_support::{Gpu, Mirror, PAGE, World, anon, assert_bytes, at, pattern, range, read, world, write};
+use crate::mm_support::{Gpu, Kind, Mirror, PAGE, World, anon, assert_bytes, at, pattern, range, read, world, write};
 
 const BASE: u64 = 0x5500_0020_0000;
 const PAGES: u64 = 16;
@@ -27,73 +27,65 @@ fn added(seed: u32) -> Vec<u8> {
     pattern(SIZE, seed).chunks(4).flat_map(add).collect()
 }
 
-#[test]
-fn exclusive() {
-    world(|w| {
-        let gpu = Gpu::new(w, crate::mm_support::Kind::Private, 1);
-        let (space, all) = (w.space(), range(BASE, SIZE));
-        space.map(anon(BASE, SIZE)).unwrap();
-        write(&space, BASE, &pattern(SIZE, 1));
-        let mirror = Mirror::new(&gpu, &space, all);
-        take_and_add(w, &space);
-        let snapshot = space.snapshot(at(BASE));
-        assert_eq!(snapshot.kind, LeafKind::DeviceExclusive);
-        assert_eq!((snapshot.refs, snapshot.maps), (1, 1), "the entry counts as a mapping");
-        assert_eq!(gpu.migrate_in(&space, all).unwrap(), 0, "it does not move meanwhile");
-        w.check();
-        mirror.told.invalidations.lock().unwrap().clear();
-        assert_bytes(&read(&space, BASE, SIZE), &added(1));
-        let told = mirror.told.invalidations.lock().unwrap();
-        assert_eq!(told.len() as u64, PAGES, "the device hears of each page that it loses");
-        assert!(told.iter().all(|told| told.kind == InvalidationKind::Exclusive && told.owner.is_none()));
-        drop(told);
-        assert_eq!(space.snapshot(at(BASE)).kind, LeafKind::Present(Access::Write));
-        // Another device asking first takes it from the one that has it.
-        drop(space.make_exclusive(at(BASE), Owner::new(1)).unwrap());
-        drop(space.make_exclusive(at(BASE), Owner::new(2)).unwrap());
-        assert_eq!(space.snapshot(at(BASE)).kind, LeafKind::DeviceExclusive);
-        let object = farpage::Object::new(&w.machine);
-        space.map(anon(BASE + SIZE, PAGE).backing(farpage::Backing::Shared(object), 0)).unwrap();
-        let refused = space.make_exclusive(at(BASE + SIZE), Owner::new(1)).unwrap_err();
-        assert_eq!(refused, ExclusiveError::NotAnonymous { address: at(BASE + SIZE) });
-    });
-}
+scenario!(exclusive, |w, gpu| {
+    let (space, all) = (w.space(), range(BASE, SIZE));
+    space.map(anon(BASE, SIZE)).unwrap();
+    write(&space, BASE, &pattern(SIZE, 1));
+    let mirror = Mirror::new(gpu, &space, all);
+    take_and_add(w, &space);
+    let snapshot = space.snapshot(at(BASE));
+    assert_eq!(snapshot.kind, LeafKind::DeviceExclusive);
+    assert_eq!((snapshot.refs, snapshot.maps), (1, 1), "the entry counts as a mapping");
+    assert_eq!(gpu.migrate_in(&space, all).unwrap(), 0, "it does not move meanwhile");
+    w.check();
+    mirror.told.invalidations.lock().unwrap().clear();
+    assert_bytes(&read(&space, BASE, SIZE), &added(1));
+    let told = mirror.told.invalidations.lock().unwrap();
+    assert_eq!(told.len() as u64, PAGES, "the device hears of each page that it loses");
+    assert!(told.iter().all(|told| told.kind == InvalidationKind::Exclusive && told.owner.is_none()));
+    drop(told);
+    assert_eq!(space.snapshot(at(BASE)).kind, LeafKind::Present(Access::Write));
+    // Another device asking first takes it from the one that has it.
+    drop(space.make_exclusive(at(BASE), Owner::new(1)).unwrap());
+    drop(space.make_exclusive(at(BASE), Owner::new(2)).unwrap());
+    assert_eq!(space.snapshot(at(BASE)).kind, LeafKind::DeviceExclusive);
+    let object = farpage::Object::new(&w.machine);
+    space.map(anon(BASE + SIZE, PAGE).backing(farpage::Backing::Shared(object), 0)).unwrap();
+    let refused = space.make_exclusive(at(BASE + SIZE), Owner::new(1)).unwrap_err();
+    assert_eq!(refused, ExclusiveError::NotAnonymous { address: at(BASE + SIZE) });
+    assert_eq!(gpu.calls(), (0, 0, 0));
+});
 
-#[test]
-fn exclusive_mprotect() {
-    world(|w| {
-        let gpu = Gpu::new(w, crate::mm_support::Kind::Private, 1);
-        let (space, all) = (w.space(), range(BASE, SIZE));
-        space.map(anon(BASE, SIZE)).unwrap();
-        write(&space, BASE, &pattern(SIZE, 2));
-        take_and_add(w, &space);
-        let mirror = Mirror::new(&gpu, &space, all);
-        space.protect(all, Protection::Read).unwrap();
-        let refused = RangeError::Fault(FaultError::Protected { address: at(BASE) });
-        assert_eq!(mirror.write(all, &pattern(SIZE, 3)).unwrap_err(), refused);
-        assert_bytes(&read(&space, BASE, SIZE), &added(2));
-        assert_eq!(space.snapshot(at(BASE)).kind, LeafKind::Present(Access::Read), "not more than the mapping allows");
-        let refused = space.make_exclusive(at(BASE), Owner::new(1)).unwrap_err();
-        assert_eq!(refused, FaultError::Protected { address: at(BASE) }.into());
-    });
-}
+scenario!(exclusive_mprotect, |w, gpu| {
+    let (space, all) = (w.space(), range(BASE, SIZE));
+    space.map(anon(BASE, SIZE)).unwrap();
+    write(&space, BASE, &pattern(SIZE, 2));
+    take_and_add(w, &space);
+    let mirror = Mirror::new(gpu, &space, all);
+    space.protect(all, Protection::Read).unwrap();
+    let refused = RangeError::Fault(FaultError::Protected { address: at(BASE) });
+    assert_eq!(mirror.write(all, &pattern(SIZE, 3)).unwrap_err(), refused);
+    assert_bytes(&read(&space, BASE, SIZE), &added(2));
+    assert_eq!(space.snapshot(at(BASE)).kind, LeafKind::Present(Access::Read), "not more than the mapping allows");
+    let refused = space.make_exclusive(at(BASE), Owner::new(1)).unwrap_err();
+    assert_eq!(refused, FaultError::Protected { address: at(BASE) }.into());
+    assert_eq!(gpu.calls(), (0, 0, 0));
+});
 
-#[test]
-fn exclusive_cow() {
-    world(|w| {
-        let space = w.space();
-        space.map(anon(BASE, SIZE)).unwrap();
-        write(&space, BASE, &pattern(SIZE, 4));
-        take_and_add(w, &space);
-        let child = space.fork().unwrap();
-        let snapshot = child.snapshot(at(BASE));
-        assert_eq!(snapshot.kind, LeafKind::Present(Access::Read), "restored before it is shared");
-        assert_eq!((snapshot.refs, snapshot.maps), (2, 2));
-        w.check();
-        write(&space, BASE, &pattern(SIZE, 5));
-        assert_bytes(&read(&child, BASE, SIZE), &added(4));
-        write(&child, BASE, &pattern(SIZE, 6));
-        assert_bytes(&read(&space, BASE, SIZE), &pattern(SIZE, 5));
-        assert_eq!(w.host_used(), 2 * PAGES);
-    });
-}
+scenario!(exclusive_cow, |w, gpu| {
+    let space = w.space();
+    space.map(anon(BASE, SIZE)).unwrap();
+    write(&space, BASE, &pattern(SIZE, 4));
+    take_and_add(w, &space);
+    let child = space.fork().unwrap();
+    let snapshot = child.snapshot(at(BASE));
+    assert_eq!(snapshot.kind, LeafKind::Present(Access::Read), "restored before it is shared");
+    assert_eq!((snapshot.refs, snapshot.maps), (2, 2));
+    w.check();
+    write(&space, BASE, &pattern(SIZE, 5));
+    assert_bytes(&read(&child, BASE, SIZE), &added(4));
+    write(&child, BASE, &pattern(SIZE, 6));
+    assert_bytes(&read(&space, BASE, SIZE), &pattern(SIZE, 5));
+    assert_eq!(w.host_used(), 2 * PAGES);
+    assert_eq!(gpu.calls(), (0, 0, 0));
+});

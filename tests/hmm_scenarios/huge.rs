@@ -19,6 +19,10 @@ scenario!(migrate_anon_huge_empty, |w, gpu| {
     assert_bytes(&mirror.read(all).unwrap(), &vec![0; HUGE as usize]);
     mirror.write(all, &pattern(HUGE, 1)).unwrap();
     assert_bytes(&read(&space, BASE, HUGE), &pattern(HUGE, 1));
+    match gpu.kind {
+        Kind::Private => assert_eq!(gpu.calls(), (1, 1, 512), "one fault, and one folio freed whole"),
+        Kind::Visible => assert_eq!((gpu.calls(), gpu.live()), ((0, 0, 0), 512)),
+    }
 });
 
 scenario!(migrate_anon_huge_zero, |w, gpu| {
@@ -34,6 +38,10 @@ scenario!(migrate_anon_huge_zero, |w, gpu| {
     let mirror = Mirror::new(gpu, &space, all);
     mirror.write(all, &pattern(HUGE, 2)).unwrap();
     assert_bytes(&read(&space, BASE, HUGE), &pattern(HUGE, 2));
+    match gpu.kind {
+        Kind::Private => assert_eq!(gpu.calls(), (1, 1, 512), "one fault, and one folio freed whole"),
+        Kind::Visible => assert_eq!((gpu.calls(), gpu.live()), ((0, 0, 0), 512)),
+    }
 });
 
 scenario!(migrate_anon_huge_free, |w, gpu| {
@@ -52,6 +60,10 @@ scenario!(migrate_anon_huge_free, |w, gpu| {
     space.advise_dont_need(all).unwrap();
     assert_eq!(gpu.live(), 0, "a whole large folio is freed");
     assert_bytes(&read(&space, BASE, HUGE), &vec![0; HUGE as usize]);
+    match gpu.kind {
+        Kind::Private => assert_eq!(gpu.calls(), (1, 2, 1024), "home once, given up once"),
+        Kind::Visible => assert_eq!(gpu.calls(), (0, 1, 512)),
+    }
 });
 
 scenario!(migrate_anon_huge_fault, |w, gpu| {
@@ -71,6 +83,10 @@ scenario!(migrate_anon_huge_fault, |w, gpu| {
     }
     let snapshot = space.snapshot(at(BASE));
     assert_eq!((snapshot.map_order, snapshot.folio_order), (Order::HUGE, Order::HUGE));
+    match gpu.kind {
+        Kind::Private => assert_eq!(gpu.calls(), (1, 1, 512), "one fault, and one folio freed whole"),
+        Kind::Visible => assert_eq!((gpu.calls(), gpu.live()), ((0, 0, 0), 512)),
+    }
 });
 
 scenario!(migrate_partial_unmap_fault, |w, gpu| {
@@ -79,7 +95,7 @@ scenario!(migrate_partial_unmap_fault, |w, gpu| {
             let (space, all) = (w.space(), range(BASE, HUGE));
             space.map(anon(BASE, HUGE).huge(huge)).unwrap();
             write(&space, BASE, &pattern(HUGE, 5));
-            let (freed, faults) = (gpu.freed(), gpu.faults());
+            let before = gpu.calls();
             assert_eq!(gpu.migrate_in(&space, all).unwrap(), 512);
             let start = BASE + quarter * HUGE / 4;
             space.unmap(range(start, HUGE / 2)).unwrap();
@@ -94,10 +110,12 @@ scenario!(migrate_partial_unmap_fault, |w, gpu| {
                 let want = &pattern(HUGE, 5)[(at_part - BASE) as usize..][..HUGE as usize / 4];
                 assert_bytes(&read(&space, at_part, HUGE / 4), want);
             }
-            if gpu.kind == Kind::Private {
-                assert_eq!((gpu.live(), gpu.freed() - freed, gpu.faults() - faults), (0, 512, 256));
-            }
             w.check();
+            drop(space);
+            let (faults, folios, pages) = gpu.calls();
+            assert_eq!((folios - before.1, pages - before.2), (if huge { 1 } else { 512 }, 512));
+            assert_eq!(faults - before.0, if gpu.kind == Kind::Private { 256 } else { 0 }, "page by page");
+            assert_eq!((gpu.live(), w.host_used()), (0, 0));
         }
     }
 });
@@ -106,6 +124,7 @@ scenario!(migrate_remap_fault, |w, gpu| {
     for case in 0..24u64 {
         let (huge, keep, before) = (case & 1 == 1, case & 2 == 2, case & 4 == 4);
         let unaligned = [0, 1, 64][(case / 8) as usize] * PAGE;
+        let called = gpu.calls();
         let (space, all) = (w.space(), range(BASE, HUGE));
         space.map(anon(BASE, HUGE).huge(huge)).unwrap();
         write(&space, BASE, &pattern(HUGE, case as u32));
@@ -127,6 +146,23 @@ scenario!(migrate_remap_fault, |w, gpu| {
             false => assert!(space.read(at(BASE), &mut [0]).is_err()),
         }
         w.check();
+        drop(space);
+        // One folio if it was huge when it went, one fault if it is when it comes.
+        let whole = huge && unaligned == 0;
+        let (faults, folios, pages) = gpu.calls();
+        let freed = if whole || huge && !before { 1 } else { 512 };
+        assert_eq!((folios - called.1, pages - called.2), (freed, 512), "case {case}");
+        let asked = match gpu.kind {
+            Kind::Private => {
+                if whole {
+                    1
+                } else {
+                    512
+                }
+            }
+            Kind::Visible => 0,
+        };
+        assert_eq!((faults - called.0, gpu.live()), (asked, 0), "case {case}");
     }
 });
 
@@ -153,6 +189,8 @@ scenario!(migrate_anon_huge_err, |w, gpu| {
     assert_eq!((snapshot.map_order, snapshot.folio_order), (Order::ZERO, Order::ZERO));
     w.check();
     assert_bytes(&read(&space, BASE + HUGE, HUGE), &pattern(HUGE, 7));
+    let (faults, small) = if gpu.kind == Kind::Private { (512, 512) } else { (0, 0) };
+    assert_eq!(gpu.calls(), (faults, small + 1, small + 512));
 });
 
 scenario!(migrate_anon_huge_zero_err, |w, gpu| {
@@ -189,6 +227,7 @@ scenario!(
             assert_eq!(gpu.migrate_out(&space, range(BASE, bytes)).unwrap(), pages);
             assert_eq!((gpu.live(), w.host_used()), (0, pages));
             assert_bytes(&read(&space, BASE, bytes), &pattern(bytes, pages as u32));
+            w.check();
             assert!(matches!(space.snapshot(at(BASE)).kind, LeafKind::Present(Access::Write)));
         }
     }

@@ -26,6 +26,7 @@ scenario!(migrate, |w, gpu| {
     assert_eq!(gpu.faults(), 0, "the device reads its own where it is");
     space.unmap(all).unwrap();
     assert_eq!((gpu.live(), gpu.freed()), (0, PAGES));
+    assert_eq!(gpu.calls(), (0, PAGES, PAGES), "each page by itself");
 });
 
 scenario!(migrate_file_private, |w, gpu| {
@@ -41,6 +42,10 @@ scenario!(migrate_file_private, |w, gpu| {
     let mut bytes = vec![0; SIZE as usize];
     file.read(0, &mut bytes).unwrap();
     assert_bytes(&bytes, &pattern(SIZE, 2));
+    match gpu.kind {
+        Kind::Private => assert_eq!(gpu.calls(), (PAGES / 2, PAGES / 2, PAGES / 2)),
+        Kind::Visible => assert_eq!(gpu.calls(), (0, 0, 0)),
+    }
 });
 
 scenario!(migrate_fault, |w, gpu| {
@@ -59,6 +64,8 @@ scenario!(migrate_fault, |w, gpu| {
     let mirror = Mirror::new(gpu, &space, all);
     assert_bytes(&mirror.read(all).unwrap(), &pattern(SIZE, 4));
     assert_bytes(&read(&space, BASE, SIZE), &pattern(SIZE, 4));
+    let came_home = if gpu.kind == Kind::Private { PAGES / 2 + PAGES } else { 0 };
+    assert_eq!(gpu.calls(), (came_home, came_home, came_home));
 });
 
 scenario!(
@@ -81,6 +88,7 @@ scenario!(
     assert_eq!(gpu.faults(), 0, "late faults find host pages");
     write(&child, BASE, &[1]);
     assert_bytes(&read(&space, BASE, 4), &pattern(4, 5));
+    assert_eq!(gpu.calls(), (0, PAGES, PAGES));
 });
 
 scenario!(migrate_shared, |w, gpu| {
@@ -94,6 +102,7 @@ scenario!(migrate_shared, |w, gpu| {
     drop(migration);
     assert_eq!(gpu.migrate_in(&space, all), Ok(0));
     assert_bytes(&read(&space, BASE, SIZE), &pattern(SIZE, 6));
+    assert_eq!(gpu.calls(), (0, 0, 0));
 });
 
 scenario!(migrate_mixed, |w, gpu| {
@@ -122,6 +131,8 @@ scenario!(migrate_mixed, |w, gpu| {
     let mut want = vec![0; PAGE as usize];
     (3..6).for_each(|page| want.extend(pattern(PAGE, page)));
     assert_bytes(&read(&space, BASE + 2 * PAGE, 4 * PAGE), &want);
+    let home = u64::from(gpu.kind == Kind::Private);
+    assert_eq!((gpu.calls(), other.calls()), ((3 * home, 3 * home, 3 * home), (home, home, home)));
 });
 
 scenario!(migrate_multiple, |w, gpu| {
@@ -135,8 +146,10 @@ scenario!(migrate_multiple, |w, gpu| {
         assert_eq!(gpu.migrate_out(&space, all).unwrap(), PAGES);
         assert_eq!((gpu.live(), gpu.freed(), w.host_used()), (0, PAGES * u64::from(time + 1), PAGES));
         assert_bytes(&read(&space, BASE, SIZE), &pattern(SIZE, time));
+        w.check();
     }
     assert_eq!(w.host_used(), 0);
+    assert_eq!(gpu.calls(), (0, 10 * PAGES, 10 * PAGES));
 });
 
 scenario!(double_map, |w, gpu| {
@@ -157,6 +170,8 @@ scenario!(double_map, |w, gpu| {
     } else {
         assert_eq!((gpu.live(), gpu.faults()), (6, 0));
     }
+    let home = if gpu.kind == Kind::Private { 6 } else { 0 };
+    assert_eq!((gpu.calls(), other.calls()), ((home, home, home), (0, 0, 0)));
 });
 
 scenario!(
@@ -208,6 +223,8 @@ scenario!(hmm_cow_in_device, |w, gpu| {
     assert_eq!(w.host_used(), PAGES);
     assert_bytes(&read(&parent, BASE, SIZE), &pattern(SIZE, 11));
     assert!(matches!(parent.snapshot(at(BASE)).kind, LeafKind::Present(Access::Write)));
+    let faults = if gpu.kind == Kind::Private { PAGES } else { 0 };
+    assert_eq!(gpu.calls(), (faults, PAGES, PAGES), "home by the write, or gone with the child");
 });
 
 const _: () = assert!(SIZE == 2 * HUGE);

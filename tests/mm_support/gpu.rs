@@ -176,6 +176,11 @@ impl<'s> Gpu<'s> {
         self.vram.faults.load(Relaxed)
     }
 
+    /// What the device was called for: faults of its pages, folios given back, and pages of these.
+    pub fn calls(&self) -> (u64, u64, u64) {
+        (self.faults(), self.vram.freed_folios.load(Relaxed), self.freed())
+    }
+
     pub fn fail_next_large(&self) {
         self.vram.fail_large.store(true, Relaxed);
     }
