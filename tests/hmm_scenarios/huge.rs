@@ -1,9 +1,12 @@
 //! 30 to 38: runs of 512 pages, whole and in part.
 
-use farpage::{Access, LeafKind, Order};
+use std::sync::Arc;
+
+use farpage::{Access, AddressSpace, HeapMemory, LeafKind, Order};
 
 use crate::mm_support::{
-    Gpu, HUGE, Kind, Mirror, PAGE, World, anon, anon_huge, assert_bytes, at, pattern, range, read, world, write,
+    Gpu, HUGE, Kind, Mirror, PAGE, World, anon, anon_huge, assert_bytes, at, pattern, range, read, world, world_of,
+    write,
 };
 
 const BASE: u64 = 0x5500_0020_0000;
@@ -213,22 +216,46 @@ scenario!(migrate_anon_huge_zero_err, |w, gpu| {
     }
 });
 
-scenario!(
-    /// The shapes of the selftest's benchmark, without its clock.
-    benchmark_thp_migration, |w, gpu| {
-    for huge in [false, true] {
-        // Of a huge page: a quarter, a half; then 1, 2, 4 of them, as far as a test's memory goes.
-        for pages in [128, 256, 512, 1024, 2048] {
-            let (space, bytes) = (w.space(), pages * PAGE);
-            space.map(anon(BASE, bytes).huge(huge)).unwrap();
-            write(&space, BASE, &pattern(bytes, pages as u32));
-            assert_eq!(gpu.migrate_in(&space, range(BASE, bytes)).unwrap(), pages);
-            assert_eq!((gpu.live(), w.host_used() % 512), (pages, 0));
-            assert_eq!(gpu.migrate_out(&space, range(BASE, bytes)).unwrap(), pages);
-            assert_eq!((gpu.live(), w.host_used()), (0, pages));
-            assert_bytes(&read(&space, BASE, bytes), &pattern(bytes, pages as u32));
-            w.check();
-            assert!(matches!(space.snapshot(at(BASE)).kind, LeafKind::Present(Access::Write)));
+/// The shapes of the selftest's benchmark, without its clock: a quarter and a half of a huge page, then 1, 2, 4, 16 and 128 of
+/// them. Each page has its own number in its first bytes.
+fn benchmark_thp_migration(kind: Kind) {
+    let seen = |space: &AddressSpace<'_>, pages: u64| {
+        let page_has_number = |page: &u64| read(space, BASE + page * PAGE, 8) == (page + 7).to_le_bytes();
+        (0..pages).filter(page_has_number).count() as u64
+    };
+    let host = if kind == Kind::Visible { 3 << 17 } else { 1 << 18 };
+    world_of(Arc::new(HeapMemory::new(host)), 1 << 17, |w| {
+        let gpu = Gpu::of_pages(w, kind, 1, 1 << 17);
+        for huge in [false, true] {
+            for pages in [128, 256, 512, 1024, 2048, 8192, 65536] {
+                let ((space, bytes), before) = ((w.space(), pages * PAGE), gpu.calls());
+                space.map(anon(BASE, bytes).huge(huge)).unwrap();
+                (0..pages).for_each(|page| write(&space, BASE + page * PAGE, &(page + 7).to_le_bytes()));
+                assert_eq!(gpu.migrate_in(&space, range(BASE, bytes)).unwrap(), pages);
+                assert_eq!((gpu.live(), w.host_used()), (pages, 0));
+                assert_eq!(gpu.migrate_out(&space, range(BASE, bytes)).unwrap(), pages);
+                assert_eq!((gpu.live(), w.host_used()), (0, pages));
+                assert_eq!(seen(&space, pages), pages);
+                assert!(matches!(space.snapshot(at(BASE)).kind, LeafKind::Present(Access::Write)));
+                let folios = if huge && pages >= 512 { pages / 512 } else { pages };
+                let (faults, freed, freed_pages) = gpu.calls();
+                assert_eq!((faults, freed - before.1, freed_pages - before.2), (0, folios, pages));
+                w.check();
+            }
         }
+    });
+}
+
+mod benchmark_thp_migration {
+    use super::Kind;
+
+    #[test]
+    fn private() {
+        super::benchmark_thp_migration(Kind::Private);
     }
-});
+
+    #[test]
+    fn visible() {
+        super::benchmark_thp_migration(Kind::Visible);
+    }
+}

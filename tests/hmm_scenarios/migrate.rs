@@ -175,37 +175,45 @@ scenario!(double_map, |w, gpu| {
 });
 
 scenario!(
-    /// A pin brings a private page home, and what is pinned does not move.
+    /// A pin brings a private page home; one for long brings any. A fast one moves nothing. What is pinned does not move.
     hmm_gup_test, |w, gpu| {
     let (space, all) = (w.space(), range(BASE, 4 * PAGE));
+    let page = |page: u64| all.page(page).unwrap();
+    let is_private = gpu.kind == Kind::Private;
     space.map(anon(BASE, 4 * PAGE)).unwrap();
     write(&space, BASE, &pattern(4 * PAGE, 9));
-    gpu.migrate_in(&space, all).unwrap();
-    let pins: Vec<_> =
-        (0..3).map(|page| space.pin(all.page(page).unwrap(), Access::Write).unwrap()).collect();
-    for (page, pin) in pins.iter().enumerate() {
+    assert_eq!(gpu.migrate_in(&space, all).unwrap(), 4);
+    assert_eq!(space.try_pin(page(1), Access::Write).is_none(), is_private, "fast: no driver is asked");
+    assert_eq!((gpu.calls(), gpu.live()), ((0, 0, 0), 4));
+    let plain = space.pin(page(0), Access::Write).unwrap();
+    let fast = space.try_pin(page(1), Access::Write).unwrap_or_else(|| space.pin(page(1), Access::Write).unwrap());
+    let long = space.pin_long_term(page(2), Access::Write).unwrap();
+    let at_home = if is_private { [false, false, false, true] } else { [true, true, false, true] };
+    assert_eq!(gpu.has(&space, all), at_home, "pinned for long, a page is the machine's own");
+    let faults = if is_private { 3 } else { 0 };
+    let home = if is_private { 3 } else { 1 };
+    assert_eq!((gpu.calls(), gpu.live(), w.host_used()), ((faults, home, home), 4 - home, home));
+    for (index, pin) in [&plain, &fast, &long].into_iter().enumerate() {
         let mut bytes = vec![0; PAGE as usize];
         w.machine.memory().read(pin.pfn(), 0, &mut bytes);
-        assert_bytes(&bytes, &pattern(4 * PAGE, 9)[page * PAGE as usize..][..PAGE as usize]);
+        assert_bytes(&bytes, &pattern(4 * PAGE, 9)[index * PAGE as usize..][..PAGE as usize]);
         assert_eq!((pin.refs(), pin.maps()), (2, 1));
     }
-    let moved = match gpu.kind {
-        Kind::Private => {
-            assert_eq!((gpu.faults(), gpu.live()), (3, 1));
-            gpu.migrate_in(&space, all).unwrap()
-        }
-        Kind::Visible => gpu.migrate_out(&space, all).unwrap() - 1,
-    };
-    assert_eq!(moved, 0, "pinned pages stay, and so does the one that is there");
+    assert_eq!(gpu.migrate_in(&space, all).unwrap(), 0, "pinned pages stay, and so does the one that is there");
+    if !is_private {
+        assert_eq!(gpu.migrate_out(&space, range(BASE, 2 * PAGE)).unwrap(), 0, "on the device, too");
+    }
+    assert_eq!(gpu.has(&space, all), at_home);
     w.check();
     // DMA into a pinned page is what the CPU then reads.
-    w.machine.memory().write(pins[0].pfn(), 0, &[0xab; 16]);
-    drop(pins);
-    assert_bytes(&read(&space, BASE, 16), &[0xab; 16]);
-    if gpu.kind == Kind::Private {
-        assert_eq!(gpu.migrate_in(&space, all).unwrap(), 3);
+    for pin in [&plain, &fast, &long] {
+        w.machine.memory().write(pin.pfn(), 0, &[0xab; 16]);
     }
-    assert_bytes(&read(&space, BASE, 16), &[0xab; 16]);
+    drop((plain, fast, long));
+    (0..3).for_each(|index| assert_bytes(&read(&space, BASE + index * PAGE, 16), &[0xab; 16]));
+    assert_eq!(gpu.migrate_in(&space, all).unwrap(), home, "free to move again");
+    assert!(gpu.has_all(&space, all));
+    (0..3).for_each(|index| assert_bytes(&read(&space, BASE + index * PAGE, 16), &[0xab; 16]));
 });
 
 scenario!(hmm_cow_in_device, |w, gpu| {

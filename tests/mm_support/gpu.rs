@@ -152,10 +152,14 @@ impl<'s> DeviceDriver<'s> for Driver {
 
 impl<'s> Gpu<'s> {
     pub fn new(world: &World<'s>, kind: Kind, owner: u64) -> Gpu<'s> {
+        Gpu::of_pages(world, kind, owner, GPU_PAGES)
+    }
+
+    pub fn of_pages(world: &World<'s>, kind: Kind, owner: u64, pages: u64) -> Gpu<'s> {
         let owner = Owner::new(owner);
         let host = (kind == Kind::Visible).then(|| Arc::clone(&world.memory));
         let vram = Arc::new(Vram { host, owner, ..Vram::default() });
-        let config = DeviceConfig::new(GPU_PAGES).name("gpu").owner(owner).ops(Arc::clone(&vram));
+        let config = DeviceConfig::new(pages).name("gpu").owner(owner).ops(Arc::clone(&vram));
         let space = if kind == Kind::Private { world.device_pages } else { world.host_pages };
         let device = space.register(config).unwrap();
         if kind == Kind::Private {
