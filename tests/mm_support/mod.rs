@@ -14,7 +14,7 @@ use farpage::{
     Mapping, PAGE_BYTES, Space,
 };
 
-pub use gpu::{Gpu, Kind, Mirror, Vram};
+pub use gpu::{Gpu, Kind, Mirror, Told, Vram};
 
 pub const PAGE: u64 = PAGE_BYTES;
 pub const HUGE: u64 = 512 * PAGE;
