@@ -87,7 +87,7 @@ impl Vram {
     }
 
     /// Gives every slot of a migration home a host page, and copies.
-    fn to_host(&self, migration: &mut Migration<'_, '_>) -> Result<(), DriverError> {
+    pub fn to_host(&self, migration: &mut Migration<'_, '_>) -> Result<(), DriverError> {
         let machine = migration.machine();
         let mut slot = 0;
         while slot < migration.nr_slots() {
