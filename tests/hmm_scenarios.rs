@@ -1,17 +1,20 @@
 //! The scenarios of `tools/testing/selftests/mm/hmm-tests.c`, by their names: all 38, on a device whose pages are private and, where
 //! the selftest has that variant, on one whose pages the host can map. Each asserts data, counts and callbacks, and ends with
-//! every count of the machine taken again (`world` does that).
+//! every count of the machine taken again: while all is still mapped (the macro does that), and when nothing is (`world`).
 
 mod mm_support;
 
 /// A scenario on one device, of either kind.
 macro_rules! scenario {
-    ($(#[$doc:meta])* $name:ident, |$world:ident, $gpu:ident| $body:block) => {
+    ($(#[$doc:meta])* $name:ident, |$world:ident, $gpu:ident| {$($body:tt)*}) => {
         mod $name {
             use super::*;
 
             $(#[$doc])*
-            fn run<'s>($world: &World<'s>, $gpu: &Gpu<'s>) $body
+            fn run<'s>($world: &World<'s>, $gpu: &Gpu<'s>) {
+                $($body)*
+                $world.check();
+            }
 
             #[test]
             fn private() {

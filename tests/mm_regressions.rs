@@ -1,6 +1,28 @@
 //! The bugs that Linux had in this code, each as the scenario that showed it.
+//!
+//! | bug | test |
+//! |---|---|
+//! | stale metadata on reuse at another order | `reuse_at_another_order_shows_nothing_of_the_last` |
+//! | lock and page-table leak in the huge insert | `a_huge_hole_that_is_filled_meanwhile_is_not_filled_again` |
+//! | wrong flush when a huge zero PMD is replaced | `who_mirrors_a_zero_page_is_told_that_it_is_replaced` |
+//! | private PMD unlocked, or not looked at again, in the rmap walk | `a_walk_over_huge_leaves_is_right_while_they_are_taken_apart` |
+//! | flag overwritten in pvmw | the same: each mapping found has its own leaf, address and page |
+//! | `MADV_FREE` walks a private PMD | `advice_leaves_huge_leaves_of_a_device_whole`; of a part: `mm_advice.rs` |
+//! | `MADV_COLD`, `MADV_PAGEOUT`, mempolicy walk a private PMD | the same: `advise_free` and `reclaim` are the walks that there are |
+//! | uffd-wp lost on a PMD's downgrade | `the_write_protect_mark_survives_splits_and_downgrades` |
+//! | leaks on early return in `test_hmm` | `a_refused_destination_is_given_back`, `a_driver_that_fails_loses_nothing` |
+//! | freed with the wrong function | `each_page_is_given_back_to_whom_it_came_from` |
+//! | a dead mm used | `an_interval_outlives_its_address_space` |
+//! | pageblocks initialised in the first block only | `the_last_block_of_a_device_serves_as_the_first_does` |
+//! | exclusive entry not counted as a mapping | `an_exclusive_entry_counts_as_a_mapping` |
+//! | NULL node | `a_device_of_no_node_serves`: a device names none |
+//! | section `usage` used after it was freed | `memremap_bugs.rs`: `freed_before_it_was_erased` |
+//! | device pages left behind after the file is closed | `teardown_frees_pages_of_every_kind`, `hmm_scenarios`: `migrate_release` |
+//! | migrate livelock; try a lock or wait for it on a fault | `mm_threads.rs`: `a_fault_sleeps_while_the_folio_is_locked`, `two_migrations_of_the_same_pages_do_not_wait_for_each_other` |
 
 mod mm_support;
+#[path = "mm_regressions/owners.rs"]
+mod owners;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -12,7 +34,7 @@ use farpage::{
     MigrateRequest, Order, Owner, Protection, RangeEntry, RangeError, RangeFault, Target,
 };
 use mm_support::{
-    EFAULT, Gpu, HUGE, Kind, PAGE, anon, anon_huge, assert_bytes, at, pattern, range, read, world, write,
+    EFAULT, Gpu, HUGE, Kind, Mirror, PAGE, anon, anon_huge, assert_bytes, at, pattern, range, read, world, write,
 };
 
 const BASE: u64 = 0x5500_0020_0000;
@@ -48,6 +70,7 @@ fn a_huge_hole_that_is_filled_meanwhile_is_not_filled_again() {
         let gpu = Gpu::new(w, Kind::Private, 1);
         let (space, all) = (w.space(), range(BASE, HUGE));
         space.map(anon(BASE, HUGE)).unwrap();
+        let idle = space.nr_tables().0;
         let mut batch = MigrateBatch::new();
         let request = MigrateRequest::new(all).system(true).compound(true);
         let mut migration = space.migrate(&mut batch, request).unwrap();
@@ -67,6 +90,14 @@ fn a_huge_hole_that_is_filled_meanwhile_is_not_filled_again() {
         drop(migration);
         assert_bytes(&read(&space, BASE + 5 * PAGE, 8), &[8; 8]);
         assert_eq!(gpu.live(), 0);
+        // No table is left of either: those above the page stay, the one with its leaf goes with it.
+        let (now, made) = space.nr_tables();
+        space.unmap(all).unwrap();
+        assert_eq!(space.nr_tables().0, now - 1);
+        assert!(now <= idle + 3, "{now} tables, {idle} before");
+        space.map(anon_huge(BASE, HUGE)).unwrap();
+        assert_eq!(gpu.migrate_in(&space, all).unwrap(), 512);
+        assert_eq!(space.nr_tables(), (now - 1, made), "a huge leaf needs no table of its own");
     });
 }
 
@@ -281,5 +312,47 @@ fn a_device_ignores_its_own_migrations() {
         let before = counts.0.lock().unwrap().len();
         space.unmap(all).unwrap();
         assert_eq!(counts.0.lock().unwrap().len(), before, "nobody listens any more");
+    });
+}
+
+/// Wrong cache flush when a huge zero PMD was replaced: whoever mirrors the zero page, or knows of the hole, is told.
+#[test]
+fn who_mirrors_a_zero_page_is_told_that_it_is_replaced() {
+    world(|w| {
+        let (gpu, other) = (Gpu::new(w, Kind::Private, 1), Gpu::new(w, Kind::Private, 2));
+        for (huge, touched) in [(false, false), (false, true), (true, false), (true, true)] {
+            let (space, all) = (w.space(), range(BASE, HUGE));
+            space.map(anon(BASE, HUGE).huge(huge)).unwrap();
+            if touched {
+                read(&space, BASE, HUGE);
+                assert!(space.snapshot(at(BASE)).is_zero);
+            }
+            let mirror = Mirror::new(&other, &space, all);
+            assert_eq!(mirror.ask(all, None).unwrap()[9].target().is_some(), touched);
+            assert_eq!(gpu.migrate_in(&space, all).unwrap(), 512);
+            let told = mirror.told.invalidations.lock().unwrap().clone();
+            assert!(told.iter().any(|told| told.kind == InvalidationKind::Migrate && told.range == all), "{told:?}");
+            assert_eq!(mirror.ask(all, None).unwrap(), [RangeEntry::HOLE; 512], "another owner's is not told");
+            mirror.read(all).unwrap();
+            w.check();
+        }
+    });
+}
+
+/// `MADV_FREE` took a private PMD for a table. A leaf of the device stays as it is, whatever part of it is meant.
+#[test]
+fn advice_leaves_huge_leaves_of_a_device_whole() {
+    world(|w| {
+        let gpu = Gpu::new(w, Kind::Private, 1);
+        let space = w.space();
+        space.map(anon_huge(BASE, 2 * HUGE)).unwrap();
+        write(&space, BASE, &pattern(2 * HUGE, 5));
+        assert_eq!(gpu.migrate_in(&space, range(BASE, HUGE)).unwrap(), 512);
+        let before = space.snapshot(at(BASE));
+        space.advise_free(range(BASE, 2 * HUGE)).unwrap();
+        assert_eq!(space.reclaim(range(BASE, 2 * HUGE)).unwrap(), 512, "the host's alone");
+        assert_eq!((space.snapshot(at(BASE)), gpu.live(), w.host_used()), (before, 512, 0));
+        w.check();
+        assert_bytes(&read(&space, BASE, HUGE), &pattern(HUGE, 5));
     });
 }

@@ -1,7 +1,15 @@
 //! What an address space does to its leaves: map, unmap, protect, fork, remap, advise; every byte where it belongs, and every
 //! count as it must be.
 
+#[path = "mm_table/device.rs"]
+mod device;
+#[path = "mm_table/marks.rs"]
+mod marks;
+#[path = "mm_table/mirror.rs"]
+mod mirror;
 mod mm_support;
+#[path = "mm_table/moving.rs"]
+mod moving;
 
 use farpage::{
     Access, AccessError, Address, Backing, FaultError, LeafKind, Object, Offset, Order, Protection, Target, VmaError,

@@ -15,6 +15,7 @@ scenario!(open_close, |w, gpu| {
     let space = w.space();
     assert_eq!((gpu.live(), gpu.freed(), w.host_used()), (0, 0, 0));
     drop(space);
+    assert_eq!(gpu.calls(), (0, 0, 0));
 });
 
 scenario!(anon_read, |w, gpu| {
@@ -33,6 +34,7 @@ scenario!(anon_read, |w, gpu| {
     assert_bytes(&mirror.read(mirror_range).unwrap(), &want);
     assert!(space.snapshot(at(BASE + 2 * PAGE)).is_zero, "read in as a zero page");
     assert_eq!((w.host_used(), gpu.live()), (SIZE / PAGE - 2, 0));
+    assert_eq!(gpu.calls(), (0, 0, 0));
 });
 
 scenario!(anon_read_prot, |w, gpu| {
@@ -47,6 +49,7 @@ scenario!(anon_read_prot, |w, gpu| {
     assert_eq!(space.snapshot(at(BASE)), before, "a refusal has no effect");
     space.protect(range(BASE, SIZE), Protection::Read).unwrap();
     assert_bytes(&mirror.read(range(BASE, SIZE)).unwrap(), &pattern(SIZE, 2));
+    assert_eq!(gpu.calls(), (0, 0, 0));
 });
 
 scenario!(anon_write, |w, gpu| {
@@ -56,6 +59,7 @@ scenario!(anon_write, |w, gpu| {
     mirror.write(range(BASE, SIZE), &pattern(SIZE, 3)).unwrap();
     assert_bytes(&read(&space, BASE, SIZE), &pattern(SIZE, 3));
     assert_eq!(w.host_used(), SIZE / PAGE);
+    assert_eq!(gpu.calls(), (0, 0, 0));
 });
 
 scenario!(anon_write_prot, |w, gpu| {
@@ -69,11 +73,12 @@ scenario!(anon_write_prot, |w, gpu| {
     space.protect(range(BASE, SIZE), Protection::ReadWrite).unwrap();
     mirror.write(range(BASE, SIZE), &pattern(SIZE, 4)).unwrap();
     assert_bytes(&read(&space, BASE, SIZE), &pattern(SIZE, 4));
+    assert_eq!(gpu.calls(), (0, 0, 0));
 });
 
 scenario!(anon_write_child, |w, gpu| {
     for (migrated, huge) in [(false, false), (false, true), (true, false), (true, true)] {
-        let all = range(BASE, SIZE);
+        let (all, before) = (range(BASE, SIZE), gpu.calls());
         let parent = w.space();
         parent.map(anon(BASE, SIZE).huge(huge)).unwrap();
         write(&parent, BASE, &pattern(SIZE, 5));
@@ -92,6 +97,11 @@ scenario!(anon_write_child, |w, gpu| {
         w.check();
         drop(mirror);
         drop((parent, child));
+        let folios = if huge { SIZE / HUGE } else { SIZE / PAGE };
+        let faults = if gpu.kind == Kind::Private { folios } else { 0 };
+        let after = gpu.calls();
+        let made = (after.0 - before.0, after.1 - before.1, after.2 - before.2);
+        assert_eq!(made, if migrated { (faults, folios, SIZE / PAGE) } else { (0, 0, 0) });
         assert_eq!((w.host_used().saturating_sub(512), gpu.live()), (0, 0), "all but a huge zero page is free");
     }
 });
@@ -107,6 +117,7 @@ scenario!(anon_write_child_shared, |w, gpu| {
     mirror.write(all, &pattern(SIZE, 8)).unwrap();
     assert_bytes(&read(&parent, BASE, SIZE), &pattern(SIZE, 8));
     assert_eq!(w.host_used(), SIZE / PAGE);
+    assert_eq!(gpu.calls(), (0, 0, 0));
 });
 
 scenario!(anon_write_huge, |w, gpu| {
@@ -116,6 +127,7 @@ scenario!(anon_write_huge, |w, gpu| {
     mirror.write(range(BASE, HUGE), &pattern(HUGE, 9)).unwrap();
     assert_eq!(space.snapshot(at(BASE)).map_order, Order::HUGE);
     assert_bytes(&read(&space, BASE, HUGE), &pattern(HUGE, 9));
+    assert_eq!(gpu.calls(), (0, 0, 0));
 });
 
 scenario!(
@@ -130,6 +142,7 @@ scenario!(
     assert_bytes(&read(&space, BASE, HUGE), &pattern(HUGE, 10));
     assert_eq!(gpu.migrate_in(&space, all), Err(SetupError::Special { range: all }));
     assert_eq!(w.host_used(), 512);
+    assert_eq!(gpu.calls(), (0, 0, 0));
 });
 
 scenario!(file_read, |w, gpu| {
@@ -141,6 +154,7 @@ scenario!(file_read, |w, gpu| {
     assert_bytes(&mirror.read(all).unwrap(), &pattern(SIZE, 11));
     assert_eq!(gpu.migrate_in(&space, all), Ok(0), "pages of files do not move");
     assert_eq!(gpu.live(), 0);
+    assert_eq!(gpu.calls(), (0, 0, 0));
 });
 
 scenario!(file_write, |w, gpu| {
@@ -152,6 +166,7 @@ scenario!(file_write, |w, gpu| {
     let mut bytes = vec![0; SIZE as usize];
     file.read(0, &mut bytes).unwrap();
     assert_bytes(&bytes, &pattern(SIZE, 12));
+    assert_eq!(gpu.calls(), (0, 0, 0));
 });
 
 scenario!(anon_read_multiple, |w, gpu| {
@@ -161,8 +176,10 @@ scenario!(anon_read_multiple, |w, gpu| {
         write(&space, BASE, &pattern(SIZE, time));
         let mirror = Mirror::new(gpu, &space, range(BASE, SIZE));
         assert_bytes(&mirror.read(range(BASE, SIZE)).unwrap(), &pattern(SIZE, time));
+        w.check();
     }
     assert_eq!(w.host_used(), 0);
+    assert_eq!(gpu.calls(), (0, 0, 0));
 });
 
 scenario!(
@@ -186,8 +203,10 @@ scenario!(
         });
         let first = range(BASE, SIZE / 2);
         assert_bytes(&mirror.read(first).unwrap(), &pattern(SIZE, time)[..SIZE as usize / 2]);
+        w.check();
         drop(mirror);
         drop(space);
         assert_eq!((gpu.live(), w.host_used()), (0, 0));
     }
+    assert_eq!(gpu.calls(), (0, 10 * SIZE / PAGE / 2, 10 * SIZE / PAGE / 2), "each page once, whoever had it last");
 });

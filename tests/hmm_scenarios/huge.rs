@@ -1,9 +1,12 @@
 //! 30 to 38: runs of 512 pages, whole and in part.
 
-use farpage::{Access, LeafKind, Order};
+use std::sync::Arc;
+
+use farpage::{Access, AddressSpace, HeapMemory, LeafKind, Order};
 
 use crate::mm_support::{
-    Gpu, HUGE, Kind, Mirror, PAGE, World, anon, anon_huge, assert_bytes, at, pattern, range, read, world, write,
+    Gpu, HUGE, Kind, Mirror, PAGE, World, anon, anon_huge, assert_bytes, at, pattern, range, read, world, world_of,
+    write,
 };
 
 const BASE: u64 = 0x5500_0020_0000;
@@ -19,6 +22,10 @@ scenario!(migrate_anon_huge_empty, |w, gpu| {
     assert_bytes(&mirror.read(all).unwrap(), &vec![0; HUGE as usize]);
     mirror.write(all, &pattern(HUGE, 1)).unwrap();
     assert_bytes(&read(&space, BASE, HUGE), &pattern(HUGE, 1));
+    match gpu.kind {
+        Kind::Private => assert_eq!(gpu.calls(), (1, 1, 512), "one fault, and one folio freed whole"),
+        Kind::Visible => assert_eq!((gpu.calls(), gpu.live()), ((0, 0, 0), 512)),
+    }
 });
 
 scenario!(migrate_anon_huge_zero, |w, gpu| {
@@ -34,6 +41,10 @@ scenario!(migrate_anon_huge_zero, |w, gpu| {
     let mirror = Mirror::new(gpu, &space, all);
     mirror.write(all, &pattern(HUGE, 2)).unwrap();
     assert_bytes(&read(&space, BASE, HUGE), &pattern(HUGE, 2));
+    match gpu.kind {
+        Kind::Private => assert_eq!(gpu.calls(), (1, 1, 512), "one fault, and one folio freed whole"),
+        Kind::Visible => assert_eq!((gpu.calls(), gpu.live()), ((0, 0, 0), 512)),
+    }
 });
 
 scenario!(migrate_anon_huge_free, |w, gpu| {
@@ -52,6 +63,10 @@ scenario!(migrate_anon_huge_free, |w, gpu| {
     space.advise_dont_need(all).unwrap();
     assert_eq!(gpu.live(), 0, "a whole large folio is freed");
     assert_bytes(&read(&space, BASE, HUGE), &vec![0; HUGE as usize]);
+    match gpu.kind {
+        Kind::Private => assert_eq!(gpu.calls(), (1, 2, 1024), "home once, given up once"),
+        Kind::Visible => assert_eq!(gpu.calls(), (0, 1, 512)),
+    }
 });
 
 scenario!(migrate_anon_huge_fault, |w, gpu| {
@@ -71,6 +86,10 @@ scenario!(migrate_anon_huge_fault, |w, gpu| {
     }
     let snapshot = space.snapshot(at(BASE));
     assert_eq!((snapshot.map_order, snapshot.folio_order), (Order::HUGE, Order::HUGE));
+    match gpu.kind {
+        Kind::Private => assert_eq!(gpu.calls(), (1, 1, 512), "one fault, and one folio freed whole"),
+        Kind::Visible => assert_eq!((gpu.calls(), gpu.live()), ((0, 0, 0), 512)),
+    }
 });
 
 scenario!(migrate_partial_unmap_fault, |w, gpu| {
@@ -79,7 +98,7 @@ scenario!(migrate_partial_unmap_fault, |w, gpu| {
             let (space, all) = (w.space(), range(BASE, HUGE));
             space.map(anon(BASE, HUGE).huge(huge)).unwrap();
             write(&space, BASE, &pattern(HUGE, 5));
-            let (freed, faults) = (gpu.freed(), gpu.faults());
+            let before = gpu.calls();
             assert_eq!(gpu.migrate_in(&space, all).unwrap(), 512);
             let start = BASE + quarter * HUGE / 4;
             space.unmap(range(start, HUGE / 2)).unwrap();
@@ -94,10 +113,12 @@ scenario!(migrate_partial_unmap_fault, |w, gpu| {
                 let want = &pattern(HUGE, 5)[(at_part - BASE) as usize..][..HUGE as usize / 4];
                 assert_bytes(&read(&space, at_part, HUGE / 4), want);
             }
-            if gpu.kind == Kind::Private {
-                assert_eq!((gpu.live(), gpu.freed() - freed, gpu.faults() - faults), (0, 512, 256));
-            }
             w.check();
+            drop(space);
+            let (faults, folios, pages) = gpu.calls();
+            assert_eq!((folios - before.1, pages - before.2), (if huge { 1 } else { 512 }, 512));
+            assert_eq!(faults - before.0, if gpu.kind == Kind::Private { 256 } else { 0 }, "page by page");
+            assert_eq!((gpu.live(), w.host_used()), (0, 0));
         }
     }
 });
@@ -106,6 +127,7 @@ scenario!(migrate_remap_fault, |w, gpu| {
     for case in 0..24u64 {
         let (huge, keep, before) = (case & 1 == 1, case & 2 == 2, case & 4 == 4);
         let unaligned = [0, 1, 64][(case / 8) as usize] * PAGE;
+        let called = gpu.calls();
         let (space, all) = (w.space(), range(BASE, HUGE));
         space.map(anon(BASE, HUGE).huge(huge)).unwrap();
         write(&space, BASE, &pattern(HUGE, case as u32));
@@ -127,6 +149,23 @@ scenario!(migrate_remap_fault, |w, gpu| {
             false => assert!(space.read(at(BASE), &mut [0]).is_err()),
         }
         w.check();
+        drop(space);
+        // One folio if it was huge when it went, one fault if it is when it comes.
+        let whole = huge && unaligned == 0;
+        let (faults, folios, pages) = gpu.calls();
+        let freed = if whole || huge && !before { 1 } else { 512 };
+        assert_eq!((folios - called.1, pages - called.2), (freed, 512), "case {case}");
+        let asked = match gpu.kind {
+            Kind::Private => {
+                if whole {
+                    1
+                } else {
+                    512
+                }
+            }
+            Kind::Visible => 0,
+        };
+        assert_eq!((faults - called.0, gpu.live()), (asked, 0), "case {case}");
     }
 });
 
@@ -153,6 +192,8 @@ scenario!(migrate_anon_huge_err, |w, gpu| {
     assert_eq!((snapshot.map_order, snapshot.folio_order), (Order::ZERO, Order::ZERO));
     w.check();
     assert_bytes(&read(&space, BASE + HUGE, HUGE), &pattern(HUGE, 7));
+    let (faults, small) = if gpu.kind == Kind::Private { (512, 512) } else { (0, 0) };
+    assert_eq!(gpu.calls(), (faults, small + 1, small + 512));
 });
 
 scenario!(migrate_anon_huge_zero_err, |w, gpu| {
@@ -175,21 +216,46 @@ scenario!(migrate_anon_huge_zero_err, |w, gpu| {
     }
 });
 
-scenario!(
-    /// The shapes of the selftest's benchmark, without its clock.
-    benchmark_thp_migration, |w, gpu| {
-    for huge in [false, true] {
-        // Of a huge page: a quarter, a half; then 1, 2, 4 of them, as far as a test's memory goes.
-        for pages in [128, 256, 512, 1024, 2048] {
-            let (space, bytes) = (w.space(), pages * PAGE);
-            space.map(anon(BASE, bytes).huge(huge)).unwrap();
-            write(&space, BASE, &pattern(bytes, pages as u32));
-            assert_eq!(gpu.migrate_in(&space, range(BASE, bytes)).unwrap(), pages);
-            assert_eq!((gpu.live(), w.host_used() % 512), (pages, 0));
-            assert_eq!(gpu.migrate_out(&space, range(BASE, bytes)).unwrap(), pages);
-            assert_eq!((gpu.live(), w.host_used()), (0, pages));
-            assert_bytes(&read(&space, BASE, bytes), &pattern(bytes, pages as u32));
-            assert!(matches!(space.snapshot(at(BASE)).kind, LeafKind::Present(Access::Write)));
+/// The shapes of the selftest's benchmark, without its clock: a quarter and a half of a huge page, then 1, 2, 4, 16 and 128 of
+/// them. Each page has its own number in its first bytes.
+fn benchmark_thp_migration(kind: Kind) {
+    let seen = |space: &AddressSpace<'_>, pages: u64| {
+        let page_has_number = |page: &u64| read(space, BASE + page * PAGE, 8) == (page + 7).to_le_bytes();
+        (0..pages).filter(page_has_number).count() as u64
+    };
+    let host = if kind == Kind::Visible { 3 << 17 } else { 1 << 18 };
+    world_of(Arc::new(HeapMemory::new(host)), 1 << 17, |w| {
+        let gpu = Gpu::of_pages(w, kind, 1, 1 << 17);
+        for huge in [false, true] {
+            for pages in [128, 256, 512, 1024, 2048, 8192, 65536] {
+                let ((space, bytes), before) = ((w.space(), pages * PAGE), gpu.calls());
+                space.map(anon(BASE, bytes).huge(huge)).unwrap();
+                (0..pages).for_each(|page| write(&space, BASE + page * PAGE, &(page + 7).to_le_bytes()));
+                assert_eq!(gpu.migrate_in(&space, range(BASE, bytes)).unwrap(), pages);
+                assert_eq!((gpu.live(), w.host_used()), (pages, 0));
+                assert_eq!(gpu.migrate_out(&space, range(BASE, bytes)).unwrap(), pages);
+                assert_eq!((gpu.live(), w.host_used()), (0, pages));
+                assert_eq!(seen(&space, pages), pages);
+                assert!(matches!(space.snapshot(at(BASE)).kind, LeafKind::Present(Access::Write)));
+                let folios = if huge && pages >= 512 { pages / 512 } else { pages };
+                let (faults, freed, freed_pages) = gpu.calls();
+                assert_eq!((faults, freed - before.1, freed_pages - before.2), (0, folios, pages));
+                w.check();
+            }
         }
+    });
+}
+
+mod benchmark_thp_migration {
+    use super::Kind;
+
+    #[test]
+    fn private() {
+        super::benchmark_thp_migration(Kind::Private);
     }
-});
+
+    #[test]
+    fn visible() {
+        super::benchmark_thp_migration(Kind::Visible);
+    }
+}

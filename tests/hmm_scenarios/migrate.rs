@@ -26,6 +26,7 @@ scenario!(migrate, |w, gpu| {
     assert_eq!(gpu.faults(), 0, "the device reads its own where it is");
     space.unmap(all).unwrap();
     assert_eq!((gpu.live(), gpu.freed()), (0, PAGES));
+    assert_eq!(gpu.calls(), (0, PAGES, PAGES), "each page by itself");
 });
 
 scenario!(migrate_file_private, |w, gpu| {
@@ -41,6 +42,10 @@ scenario!(migrate_file_private, |w, gpu| {
     let mut bytes = vec![0; SIZE as usize];
     file.read(0, &mut bytes).unwrap();
     assert_bytes(&bytes, &pattern(SIZE, 2));
+    match gpu.kind {
+        Kind::Private => assert_eq!(gpu.calls(), (PAGES / 2, PAGES / 2, PAGES / 2)),
+        Kind::Visible => assert_eq!(gpu.calls(), (0, 0, 0)),
+    }
 });
 
 scenario!(migrate_fault, |w, gpu| {
@@ -59,6 +64,8 @@ scenario!(migrate_fault, |w, gpu| {
     let mirror = Mirror::new(gpu, &space, all);
     assert_bytes(&mirror.read(all).unwrap(), &pattern(SIZE, 4));
     assert_bytes(&read(&space, BASE, SIZE), &pattern(SIZE, 4));
+    let came_home = if gpu.kind == Kind::Private { PAGES / 2 + PAGES } else { 0 };
+    assert_eq!(gpu.calls(), (came_home, came_home, came_home));
 });
 
 scenario!(
@@ -81,6 +88,7 @@ scenario!(
     assert_eq!(gpu.faults(), 0, "late faults find host pages");
     write(&child, BASE, &[1]);
     assert_bytes(&read(&space, BASE, 4), &pattern(4, 5));
+    assert_eq!(gpu.calls(), (0, PAGES, PAGES));
 });
 
 scenario!(migrate_shared, |w, gpu| {
@@ -94,6 +102,7 @@ scenario!(migrate_shared, |w, gpu| {
     drop(migration);
     assert_eq!(gpu.migrate_in(&space, all), Ok(0));
     assert_bytes(&read(&space, BASE, SIZE), &pattern(SIZE, 6));
+    assert_eq!(gpu.calls(), (0, 0, 0));
 });
 
 scenario!(migrate_mixed, |w, gpu| {
@@ -122,6 +131,8 @@ scenario!(migrate_mixed, |w, gpu| {
     let mut want = vec![0; PAGE as usize];
     (3..6).for_each(|page| want.extend(pattern(PAGE, page)));
     assert_bytes(&read(&space, BASE + 2 * PAGE, 4 * PAGE), &want);
+    let home = u64::from(gpu.kind == Kind::Private);
+    assert_eq!((gpu.calls(), other.calls()), ((3 * home, 3 * home, 3 * home), (home, home, home)));
 });
 
 scenario!(migrate_multiple, |w, gpu| {
@@ -135,8 +146,10 @@ scenario!(migrate_multiple, |w, gpu| {
         assert_eq!(gpu.migrate_out(&space, all).unwrap(), PAGES);
         assert_eq!((gpu.live(), gpu.freed(), w.host_used()), (0, PAGES * u64::from(time + 1), PAGES));
         assert_bytes(&read(&space, BASE, SIZE), &pattern(SIZE, time));
+        w.check();
     }
     assert_eq!(w.host_used(), 0);
+    assert_eq!(gpu.calls(), (0, 10 * PAGES, 10 * PAGES));
 });
 
 scenario!(double_map, |w, gpu| {
@@ -157,40 +170,50 @@ scenario!(double_map, |w, gpu| {
     } else {
         assert_eq!((gpu.live(), gpu.faults()), (6, 0));
     }
+    let home = if gpu.kind == Kind::Private { 6 } else { 0 };
+    assert_eq!((gpu.calls(), other.calls()), ((home, home, home), (0, 0, 0)));
 });
 
 scenario!(
-    /// A pin brings a private page home, and what is pinned does not move.
+    /// A pin brings a private page home; one for long brings any. A fast one moves nothing. What is pinned does not move.
     hmm_gup_test, |w, gpu| {
     let (space, all) = (w.space(), range(BASE, 4 * PAGE));
+    let page = |page: u64| all.page(page).unwrap();
+    let is_private = gpu.kind == Kind::Private;
     space.map(anon(BASE, 4 * PAGE)).unwrap();
     write(&space, BASE, &pattern(4 * PAGE, 9));
-    gpu.migrate_in(&space, all).unwrap();
-    let pins: Vec<_> =
-        (0..3).map(|page| space.pin(all.page(page).unwrap(), Access::Write).unwrap()).collect();
-    for (page, pin) in pins.iter().enumerate() {
+    assert_eq!(gpu.migrate_in(&space, all).unwrap(), 4);
+    assert_eq!(space.try_pin(page(1), Access::Write).is_none(), is_private, "fast: no driver is asked");
+    assert_eq!((gpu.calls(), gpu.live()), ((0, 0, 0), 4));
+    let plain = space.pin(page(0), Access::Write).unwrap();
+    let fast = space.try_pin(page(1), Access::Write).unwrap_or_else(|| space.pin(page(1), Access::Write).unwrap());
+    let long = space.pin_long_term(page(2), Access::Write).unwrap();
+    let at_home = if is_private { [false, false, false, true] } else { [true, true, false, true] };
+    assert_eq!(gpu.has(&space, all), at_home, "pinned for long, a page is the machine's own");
+    let faults = if is_private { 3 } else { 0 };
+    let home = if is_private { 3 } else { 1 };
+    assert_eq!((gpu.calls(), gpu.live(), w.host_used()), ((faults, home, home), 4 - home, home));
+    for (index, pin) in [&plain, &fast, &long].into_iter().enumerate() {
         let mut bytes = vec![0; PAGE as usize];
         w.machine.memory().read(pin.pfn(), 0, &mut bytes);
-        assert_bytes(&bytes, &pattern(4 * PAGE, 9)[page * PAGE as usize..][..PAGE as usize]);
+        assert_bytes(&bytes, &pattern(4 * PAGE, 9)[index * PAGE as usize..][..PAGE as usize]);
         assert_eq!((pin.refs(), pin.maps()), (2, 1));
     }
-    let moved = match gpu.kind {
-        Kind::Private => {
-            assert_eq!((gpu.faults(), gpu.live()), (3, 1));
-            gpu.migrate_in(&space, all).unwrap()
-        }
-        Kind::Visible => gpu.migrate_out(&space, all).unwrap() - 1,
-    };
-    assert_eq!(moved, 0, "pinned pages stay, and so does the one that is there");
+    assert_eq!(gpu.migrate_in(&space, all).unwrap(), 0, "pinned pages stay, and so does the one that is there");
+    if !is_private {
+        assert_eq!(gpu.migrate_out(&space, range(BASE, 2 * PAGE)).unwrap(), 0, "on the device, too");
+    }
+    assert_eq!(gpu.has(&space, all), at_home);
     w.check();
     // DMA into a pinned page is what the CPU then reads.
-    w.machine.memory().write(pins[0].pfn(), 0, &[0xab; 16]);
-    drop(pins);
-    assert_bytes(&read(&space, BASE, 16), &[0xab; 16]);
-    if gpu.kind == Kind::Private {
-        assert_eq!(gpu.migrate_in(&space, all).unwrap(), 3);
+    for pin in [&plain, &fast, &long] {
+        w.machine.memory().write(pin.pfn(), 0, &[0xab; 16]);
     }
-    assert_bytes(&read(&space, BASE, 16), &[0xab; 16]);
+    drop((plain, fast, long));
+    (0..3).for_each(|index| assert_bytes(&read(&space, BASE + index * PAGE, 16), &[0xab; 16]));
+    assert_eq!(gpu.migrate_in(&space, all).unwrap(), home, "free to move again");
+    assert!(gpu.has_all(&space, all));
+    (0..3).for_each(|index| assert_bytes(&read(&space, BASE + index * PAGE, 16), &[0xab; 16]));
 });
 
 scenario!(hmm_cow_in_device, |w, gpu| {
@@ -208,6 +231,8 @@ scenario!(hmm_cow_in_device, |w, gpu| {
     assert_eq!(w.host_used(), PAGES);
     assert_bytes(&read(&parent, BASE, SIZE), &pattern(SIZE, 11));
     assert!(matches!(parent.snapshot(at(BASE)).kind, LeafKind::Present(Access::Write)));
+    let faults = if gpu.kind == Kind::Private { PAGES } else { 0 };
+    assert_eq!(gpu.calls(), (faults, PAGES, PAGES), "home by the write, or gone with the child");
 });
 
 const _: () = assert!(SIZE == 2 * HUGE);

@@ -19,6 +19,7 @@ scenario!(mixedmap, |w, gpu| {
     assert_eq!(seen, [RangeEntry::host(pfn, Access::Read), RangeEntry::HOLE]);
     assert!(mirror.ask(all, Some(Access::Read)).is_err(), "nobody puts the second page in");
     assert_eq!(w.machine.alloc_frame(Order::ZERO).map(|frame| frame.maps()), Ok(0));
+    assert_eq!(gpu.calls(), (0, 0, 0));
 });
 
 scenario!(snapshot, |w, gpu| {
@@ -56,6 +57,7 @@ scenario!(snapshot, |w, gpu| {
     assert!(entries.iter().all(|entry| entry.is_dma_mapped()));
     let short = space.range_fault(&farpage::RangeFault::new(all), &mut entries[..3]);
     assert_eq!(short, Err(RangeError::WrongLength { nr_pages: 7, nr_entries: 3 }));
+    assert_eq!((gpu.calls(), other.calls()), ((0, 0, 0), (0, 0, 0)));
 });
 
 scenario!(compound, |w, gpu| {
@@ -77,4 +79,5 @@ scenario!(compound, |w, gpu| {
     let seen = mirror.ask(all, None).unwrap();
     assert!(seen.iter().all(|entry| entry.map_order() == Some(Order::HUGE)), "on the device, too");
     assert!(!matches!(space.snapshot(at(BASE)).kind, LeafKind::None));
+    assert_eq!(gpu.calls(), (0, 0, 0));
 });

@@ -87,7 +87,7 @@ impl Vram {
     }
 
     /// Gives every slot of a migration home a host page, and copies.
-    fn to_host(&self, migration: &mut Migration<'_, '_>) -> Result<(), DriverError> {
+    pub fn to_host(&self, migration: &mut Migration<'_, '_>) -> Result<(), DriverError> {
         let machine = migration.machine();
         let mut slot = 0;
         while slot < migration.nr_slots() {
@@ -152,10 +152,14 @@ impl<'s> DeviceDriver<'s> for Driver {
 
 impl<'s> Gpu<'s> {
     pub fn new(world: &World<'s>, kind: Kind, owner: u64) -> Gpu<'s> {
+        Gpu::of_pages(world, kind, owner, GPU_PAGES)
+    }
+
+    pub fn of_pages(world: &World<'s>, kind: Kind, owner: u64, pages: u64) -> Gpu<'s> {
         let owner = Owner::new(owner);
         let host = (kind == Kind::Visible).then(|| Arc::clone(&world.memory));
         let vram = Arc::new(Vram { host, owner, ..Vram::default() });
-        let config = DeviceConfig::new(GPU_PAGES).name("gpu").owner(owner).ops(Arc::clone(&vram));
+        let config = DeviceConfig::new(pages).name("gpu").owner(owner).ops(Arc::clone(&vram));
         let space = if kind == Kind::Private { world.device_pages } else { world.host_pages };
         let device = space.register(config).unwrap();
         if kind == Kind::Private {
@@ -174,6 +178,11 @@ impl<'s> Gpu<'s> {
 
     pub fn faults(&self) -> u64 {
         self.vram.faults.load(Relaxed)
+    }
+
+    /// What the device was called for: faults of its pages, folios given back, and pages of these.
+    pub fn calls(&self) -> (u64, u64, u64) {
+        (self.faults(), self.vram.freed_folios.load(Relaxed), self.freed())
     }
 
     pub fn fail_next_large(&self) {

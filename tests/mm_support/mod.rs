@@ -16,7 +16,7 @@ use farpage::{
     Mapping, PAGE_BYTES, Space,
 };
 
-pub use gpu::{Gpu, Kind, Mirror, Vram};
+pub use gpu::{Gpu, Kind, Mirror, Told, Vram};
 
 pub const PAGE: u64 = PAGE_BYTES;
 pub const HUGE: u64 = 512 * PAGE;
@@ -52,9 +52,14 @@ pub fn world(body: impl FnOnce(&World<'_>)) {
 
 /// The same on a memory of one's own.
 pub fn world_on(memory: Arc<dyn Memory>, body: impl FnOnce(&World<'_>)) {
+    world_of(memory, RAM_PAGES, body);
+}
+
+/// The same with as many pages of host memory as are wanted.
+pub fn world_of(memory: Arc<dyn Memory>, ram_pages: u64, body: impl FnOnce(&World<'_>)) {
     let device_pages = Space::builder().max_pages(1 << 18).build().unwrap();
     let host_pages = Space::builder().max_pages(1 << 18).build().unwrap();
-    let ram = host_pages.register(DeviceConfig::new(RAM_PAGES).name("ram").ops(Arc::clone(&memory))).unwrap();
+    let ram = host_pages.register(DeviceConfig::new(ram_pages).name("ram").ops(Arc::clone(&memory))).unwrap();
     let broken_pages;
     {
         let machine = Machine::new(&device_pages, ram.clone(), Arc::clone(&memory)).unwrap();
