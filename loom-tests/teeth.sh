@@ -129,7 +129,7 @@ close: bits are passed@free_map/blocks/closing.rs@s/bits.pass();/let _ = bits;/@
 close: a stash is emptied@free_map/closure.rs@s/self.empty_stashes(claimer, &blocks);//@evict@a_cache_does_not_give_back_what_was_put_there
 close: a stash is looked at@free_map/closure.rs@/fn note_stashed(/,/^    }/s/if self.is_watched() {/if false {/@evict@a_cache_does_not_give_back_what_was_put_there
 close: a put closes again@free_map/closure.rs@/fn tell_of_release(/,/^    }/s/self.close_again(blocks, seat, pages.clone());/let _ = (blocks, seat);/@evict@a_block_that_is_put_is_not_allocated_again
-close: a division closes again@free_map/closure.rs@/fn note_divided(/,/^    }/s/if self.is_watched() {/if false {/@evict@a_block_that_is_divided_is_closed_all_the_same
+close: a division closes again?@free_map/closure.rs@/fn note_divided(/,/^    }/s/if self.is_watched() {/if false {/@evict@a_block_that_is_divided_is_closed_all_the_same
 close: a whole claim looks beforehand@free_map/blocks/closing.rs@s/self.closing.nr_closures.load(Relaxed) != 0 \&\& /false \&\& /@evict@a_block_that_is_put_is_not_allocated_again
 close: an adoption looks beforehand@free_map/blocks/purpose.rs@s/self.is_withheld(block, seen)/seen.is_closed()/@evict@a_block_that_is_put_does_not_serve_pages
 close: a small claim looks beforehand?@free_map/blocks/purpose.rs@s/Purpose::Parts) \&\& self.are_closing(block..block + 1)/Purpose::Parts) \&\& false/@evict@a_block_that_is_put_serves_no_range
@@ -150,12 +150,12 @@ seal: a claim sees it@free_map/block_use.rs@/fn serves(/,/^    }/s/SEALED | CLOS
 seal: a span sees it@free_map/block_use.rs@/fn serves_all(/,/^    }/s/SEALED | CLOSED/CLOSED/@seal@a_span_over_two_words_or_the_block
 seal: it is set@free_map/blocks/purpose.rs@/fn exchange_empty/,/^    }/s/let sealed = seen.sealed();/let sealed = seen;/@seal@a_small_claim_breaks_a_seal_or_goes_without
 seal: bits are looked at@free_map/blocks/purpose.rs@s/if !bits.are_free() {/if false {/@seal@a_small_claim_breaks_a_seal_or_goes_without
-verify: light barrier@free_map/mod.rs@/fn note_released(/,/^    }/s/light_barrier();//@verify@a_page_that_is_freed_into_a_stash_is_found
-verify: light barrier, map@free_map/mod.rs@/fn note_released(/,/^    }/s/light_barrier();//@verify@a_page_that_moves_to_a_block_behind_the_search_is_found
+verify: light barrier@free_map/mod.rs@/fn is_watched(/,/^    }/s/light_barrier();//@verify@a_page_that_is_freed_into_a_stash_is_found
+verify: light barrier, map@free_map/mod.rs@/fn is_watched(/,/^    }/s/light_barrier();//@verify@a_page_that_moves_to_a_block_behind_the_search_is_found
 verify: heavy barrier@free_map/exact.rs@/fn search_exactly(/,/^    }/s/heavy_barrier();//@verify@a_page_that_moves_to_a_block_behind_the_search_is_found
 verify: announcement@free_map/exact.rs@s/self.watchers.fetch_add(ONE_SEARCH, Relaxed);//;s/self.watchers.fetch_sub(ONE_SEARCH, Relaxed);//@verify@a_block_that_is_freed_behind_the_search_is_found
-verify: count of releases@free_map/mod.rs@s/self.releases.fetch_add(nr_pages, Release);/let _ = nr_pages;/@verify@a_block_that_is_freed_behind_the_search_is_found
-verify: Release of the count@free_map/mod.rs@s/self.releases.fetch_add(nr_pages, Release);/self.releases.fetch_add(nr_pages, Relaxed);/@verify@a_page_that_is_freed_into_a_stash_is_found
+verify: count of releases@free_map/closure.rs@/fn tell_of_release(/,/^    }/s/self.releases.fetch_add(.*);//@verify@a_block_that_is_freed_behind_the_search_is_found
+verify: Release of the count@free_map/closure.rs@/fn tell_of_stashed(/,/^    }/s/order.nr_pages(), Release)/order.nr_pages(), Relaxed)/@verify@a_page_that_is_freed_into_a_stash_is_found
 verify: Release of bits@free_map/bits.rs@s/(seen, seen | runs, AcqRel, Relaxed)/(seen, seen | runs, Acquire, Relaxed)/@verify@a_page_that_moves_to_a_block_behind_the_search_is_found
 verify: Release of whole@free_map/blocks/purpose.rs@/fn exchange_empty/,/^    }/s/AcqRel/crate::sync::Ordering::Acquire/@verify@a_block_that_is_freed_behind_the_search_is_found
 verify: Acquire of use_of@free_map/blocks/mod.rs@/fn use_of(/,/^    }/s/load(Acquire)/load(Relaxed)/@verify@a_block_that_is_freed_behind_the_search_is_found
@@ -187,7 +187,7 @@ drain: the exit is closed@live.rs@/fn close(/,/^    }/s/self.exit.0.store(CLOSED
 drain: who is refused leaves@live.rs@s/self.exit(bell, seat, nr_pages);/let _ = (bell, nr_pages);/@drain@who_comes_in_while_it_closes_is_waited_for
 drain: wake-up@live.rs@s/self.rung.notify_all();//@drain@the_last_of_two_wakes_who_waits
 drain: gate@live.rs@/fn ring(/,/^    }/s/let gate = self.gate.lock();//;s/^        drop(gate);//@drain@the_last_of_two_wakes_who_waits
-drain: count before the stash@device/ending.rs@/fn drop(/,/^    }/{s/self.pages.give_back(self.space, entry, seat);//;s/self.door.exit(self.space.bell(), seat, self.pages.nr_pages());/self.door.exit(self.space.bell(), seat, self.pages.nr_pages()); self.pages.give_back(self.space, entry, seat);/}@kill_alloc@a_device_goes_after_its_last_folio
+drain: count before the stash@device/ending.rs@s/let vacancies = self.pages.give_back(self.space, entry, seat);/let vacancies = 0;/;s/self.door.exit(self.space.bell(), seat, self.pages.nr_pages());/self.door.exit(self.space.bell(), seat, self.pages.nr_pages()); self.pages.give_back(self.space, entry, seat);/@kill_alloc@a_device_goes_after_its_last_folio
 drain: seat after the count@live.rs@/fn exit(/,/^    }/s/if self.0.load(Relaxed) != OPEN {/if seat.counted() >= i64::MIN \&\& self.0.load(Relaxed) != OPEN {/@drain@the_last_of_two_wakes_who_waits
 devices: Release of register@device/table.rs@s/cast_mut(), Release)/cast_mut(), Relaxed)/@devices@a_device_that_is_found_is_all_there
 devices: Acquire of who looks@device/table.rs@/fn hold_numbered(/,/^    }/s/load(Acquire)/load(Relaxed)/@devices@a_device_that_is_found_is_all_there
