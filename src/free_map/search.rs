@@ -81,10 +81,10 @@ impl FreeMap {
                 }
             }
         }
-        // Then near home, and only then where others may be about to look.
+        // Whoever takes more than a block looks near home then, and only after that where others may be about to look.
         let (home, all) = (self.home_of(seat), self.blocks());
-        let nr_ranges = if home == all { 1 } else { 2 };
-        for range in [home, all].into_iter().take(nr_ranges) {
+        let near = (home != all && seat.has_left_block(order)).then_some(home);
+        for range in near.into_iter().chain([all]) {
             for block in self.with_room(blocks, class, range.clone()).take(NEAR) {
                 if let Some(claimed) = adopt(block)? {
                     return Ok(Some(claimed));

@@ -32,7 +32,7 @@ impl AddressSpace<'_> {
     /// # let memory = Arc::new(HeapMemory::new(64));
     /// # let ram = host_pages.register(DeviceConfig::new(64).ops(Arc::clone(&memory)))?;
     /// # let machine = Machine::new(&device_pages, ram, memory)?;
-    /// use farpage::{AddressRange, FaultError, LeafKind, Mapping};
+    /// use farpage::{Access, AddressRange, FaultError, LeafKind, Mapping};
     ///
     /// let space = machine.address_space()?;
     /// let stack = AddressRange::new(0x10_0000, 0x4000).unwrap();
@@ -40,7 +40,7 @@ impl AddressSpace<'_> {
     /// let lowest = AddressRange::new(0x10_0000, 0x1000).unwrap();
     /// space.install_guard(lowest)?;
     /// let refused = FaultError::Unserved { address: lowest.start(), kind: LeafKind::Marker };
-    /// assert_eq!(space.write(lowest.start(), &[1]), Err(refused));
+    /// assert_eq!(space.fault(lowest.start(), Access::Write), Err(refused));
     /// assert_eq!(space.remove_guard(lowest)?, 1);
     /// space.write(lowest.start(), &[1])?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())

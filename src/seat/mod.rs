@@ -30,6 +30,8 @@ use crate::words::Order;
 
 /// No block.
 const NO_BLOCK: u64 = u64::MAX;
+/// No block any more.
+const LEFT_BLOCK: u64 = NO_BLOCK - 1;
 
 /// What one thread has of a device. Two lines that it alone writes, and the stash.
 #[repr(align(128))]
@@ -143,13 +145,18 @@ impl Seat {
     #[inline]
     pub(crate) fn block(&self, order: Order) -> Option<u64> {
         let block = self.blocks.get(usize::from(order.get()))?.load(Relaxed);
-        (block != NO_BLOCK).then_some(block)
+        (block < LEFT_BLOCK).then_some(block)
     }
 
     pub(crate) fn set_block(&self, order: Order, block: Option<u64>) {
         if let Some(word) = self.blocks.get(usize::from(order.get())) {
-            word.store(block.unwrap_or(NO_BLOCK), Relaxed);
+            word.store(block.unwrap_or(LEFT_BLOCK), Relaxed);
         }
+    }
+
+    /// Whether it has taken all that was in a block of `order`, and has no other yet.
+    pub(crate) fn has_left_block(&self, order: Order) -> bool {
+        self.blocks.get(usize::from(order.get())).is_some_and(|word| word.load(Relaxed) == LEFT_BLOCK)
     }
 
     /// Blocks of `order` (9 at most) in which this seat has made room; none for larger orders.

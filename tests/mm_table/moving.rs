@@ -78,7 +78,7 @@ fn a_page_on_its_way_is_protected() {
             |_, spaces| {
                 let space = &spaces[0];
                 assert!(space.write(at(BASE), &[1]).is_err());
-                assert!(!space.leaf(at(BASE)).0.access().is_some_and(|access| access == Access::Write));
+                assert_ne!(space.leaf(at(BASE)).0.access(), Some(Access::Write));
                 assert_eq!(space.read(at(BASE), &mut [0]).is_err(), protection == Protection::None);
                 write(space, BASE + HALF, &want()[HALF as usize..][..8]);
                 space.protect(range(BASE, HALF), Protection::ReadWrite).unwrap();
