@@ -3,7 +3,7 @@
 #
 # Installs cargo-fuzz if it is missing. Uses the nightly toolchain if there is one; with stable alone, the compiler is
 # told to accept the sanitizer flags all the same.
-# Last, no findings: 120 s, 43,621 executions of ops (2026-11-23) and 8,980,918 of words (2026-11-22); 110 s on a machine
+# Last, no findings: 150 s, 22,303 executions of ops (2026-11-28) and 8,980,918 of words (2026-11-22); 110 s on a machine
 # busy with other work, 403 of mm, of up to 100 operations each (2026-11-23).
 set -eu
 cd "$(dirname "$0")/.."
