@@ -8,8 +8,8 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 
 use farpage::{
-    Access, Device, DeviceConfig, DeviceOps, Folio, FreedFolio, LeafKind, MapError, Offset, Order, PageRef,
-    RangeRequest, SoftLeaf, Space, TakeError, TooManyRefs,
+    Access, Device, DeviceConfig, DeviceOps, Folio, FreedFolio, LeafKind, MapError, Order, PageRef, RangeRequest,
+    SoftLeaf, Space, TakeError, TooManyRefs,
 };
 
 /// Orders with records among the pages and among the blocks, and with direct leaves and others.
