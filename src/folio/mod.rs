@@ -178,8 +178,16 @@ fn direct_record(space: &Space, word: FolioWord) -> Option<&Page> {
     if word.is_direct() { space.sections().small(word.offset()) } else { None }
 }
 
-#[inline(always)]
+/// The way of all other words, out of line: so a direct one costs a test and no more.
+#[cold]
+#[inline(never)]
 fn record_by_place(space: &Space, word: FolioWord) -> &Page {
+    record_at_place(space, word)
+}
+
+/// The same in line, for who is out of line already.
+#[inline(always)]
+fn record_at_place(space: &Space, word: FolioWord) -> &Page {
     match space.sections().at(word.place()) {
         Some(page) => page,
         // A word is made from a record that was found, at the same place.

@@ -4,7 +4,7 @@
 use core::fmt;
 use core::time::Duration;
 
-use super::{Folio, FolioWord, direct_record, record, record_by_place};
+use super::{Folio, FolioWord, direct_record, record, record_at_place};
 use crate::device::Device;
 use crate::page::Page;
 use crate::section_map::Place;
@@ -80,7 +80,7 @@ impl<'s> PageRef<'s> {
 
     #[inline(never)]
     fn private_by_place(self) -> u64 {
-        record_by_place(self.space, self.word).private()
+        record_at_place(self.space, self.word).private()
     }
 
     /// The device that the page belongs to.
