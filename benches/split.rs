@@ -20,8 +20,8 @@ use farpage::{DeviceConfig, Space};
 use farpage_benches::machine::Machine;
 use farpage_benches::plan;
 use farpage_benches::ratio::Rounds;
-use farpage_benches::report::Report;
-use farpage_benches::split::{Line, Table, Way};
+use farpage_benches::report::{Compared, Report};
+use farpage_benches::split::{Table, Way};
 
 fn main() {
     let quick = plan::is_quick();
@@ -34,7 +34,9 @@ fn main() {
         space.validate().expect("the space agrees with itself");
     }
     let rounds = Rounds::run(nr_rounds, Way::ALL.len(), |at, _| Way::ALL[at].time(&device, runs));
-    let line = |(at, way)| Line::new(way, rounds.nanos(at), rounds.ratio(at, 0), !quick);
+    let line = |(at, way): (usize, Way)| {
+        Compared::new(way.name(), rounds.nanos(at), rounds.ratio(at, 0), way.wanted().filter(|_| !quick))
+    };
     let lines = Way::ALL.into_iter().enumerate().map(line).collect();
     assert_eq!(device.nr_live_pages(), 0, "every page was freed");
     space.validate().expect("the space agrees with itself");

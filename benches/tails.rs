@@ -20,8 +20,8 @@ use farpage::{DeviceConfig, MetadataPages, Space};
 use farpage_benches::machine::Machine;
 use farpage_benches::plan;
 use farpage_benches::ratio::Rounds;
-use farpage_benches::report::Report;
-use farpage_benches::tails::{Line, Pattern, Set, Table};
+use farpage_benches::report::{Compared, Report};
+use farpage_benches::tails::{Pattern, Set, Table};
 
 fn main() {
     let quick = plan::is_quick();
@@ -39,7 +39,8 @@ fn main() {
         ] {
             let rounds = Rounds::run(nr_rounds, sets.len(), |at, _| sets[at].time(&space, pattern));
             let line = |(at, set): (usize, &Set<'_>)| {
-                Line::new(set, rounds.nanos(at), rounds.ratio(at, set.yardstick()), !quick)
+                let (name, wanted) = set.name_and_wanted();
+                Compared::new(name, rounds.nanos(at), rounds.ratio(at, set.yardstick()), wanted.filter(|_| !quick))
             };
             let lines = sets.iter().enumerate().map(line).collect();
             tables.push(Table { pattern: name, nr_folios, nr_rounds, lines });

@@ -56,6 +56,7 @@ fn runs(max_pages: u64, runs: u64) -> Stats {
         sum.upgraded += stats.upgraded;
         sum.gone_weak += stats.gone_weak;
         sum.evictions += stats.evictions;
+        sum.moved += stats.moved;
     }
     println!("{max_pages} pages: {sum:?}");
     assert_eq!(sum.ops, runs * MAX_OPS as u64);
@@ -66,7 +67,7 @@ fn runs(max_pages: u64, runs: u64) -> Stats {
 fn assert_eventful(stats: Stats) {
     let Stats { ops, allocated, exhausted, fragmented, refused_many, found, stale, double_takes, .. } = stats;
     let Stats { busy, unregistered, no_space, cached, ranges, refused_ranges, .. } = stats;
-    let Stats { frozen, mapped, unmapped, upgraded, gone_weak, evictions, .. } = stats;
+    let Stats { frozen, mapped, unmapped, upgraded, gone_weak, evictions, moved, .. } = stats;
     let Stats { folio_splits, refused_splits, freed_parts, deferred, pressures, .. } = stats;
     assert!(allocated > ops / 20, "{stats:?}");
     let others = [cached, ranges, refused_ranges, folio_splits, refused_splits, deferred, pressures];
@@ -75,7 +76,7 @@ fn assert_eventful(stats: Stats) {
     {
         assert!(rare > ops / 1000, "{stats:?}");
     }
-    for rare in [frozen, mapped, unmapped, upgraded, gone_weak, evictions] {
+    for rare in [frozen, mapped, unmapped, upgraded, gone_weak, evictions, moved] {
         assert!(rare > ops / 10_000, "{stats:?}");
     }
     assert!(freed_parts > ops / 20_000, "{stats:?}");

@@ -57,6 +57,37 @@ pub struct Line {
     pub met: Option<bool>,
 }
 
+/// What something took that is compared with a yardstick of the same table.
+#[derive(Clone, Debug, Serialize)]
+pub struct Compared {
+    /// What it is.
+    pub name: String,
+    /// Nanoseconds.
+    pub nanos: Spread,
+    /// Times the yardstick's of the same round.
+    pub ratio: Spread,
+    /// What the ratio should be.
+    pub wanted: Option<Wanted>,
+    /// Whether it is.
+    pub met: Option<bool>,
+}
+
+impl Compared {
+    /// Judged by `wanted`, if there is anything.
+    pub fn new(name: &str, nanos: Spread, ratio: Spread, wanted: Option<Wanted>) -> Self {
+        Self { name: name.into(), nanos, ratio, wanted, met: wanted.map(|wanted| wanted.is_met_by(ratio)) }
+    }
+
+    /// What a line of a table ends in.
+    pub fn verdict(&self) -> String {
+        match (self.wanted, self.met) {
+            (Some(wanted), Some(true)) => format!("{wanted}: yes"),
+            (Some(wanted), _) => format!("{wanted}: MISSED"),
+            _ => String::new(),
+        }
+    }
+}
+
 /// The lines that were measured together.
 #[derive(Clone, Debug, Serialize)]
 pub struct Table {

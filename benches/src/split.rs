@@ -8,8 +8,7 @@ use std::time::Instant;
 use farpage::{Device, Folio, Order};
 use serde::Serialize;
 
-use crate::ratio::Spread;
-use crate::report::{Judged, Wanted};
+use crate::report::{Compared, Judged, Wanted};
 
 /// Pages of a block.
 pub const PAGES: usize = 512;
@@ -48,7 +47,7 @@ impl Way {
     }
 
     /// What is wanted of it, in times the yardstick.
-    fn wanted(self) -> Option<Wanted> {
+    pub fn wanted(self) -> Option<Wanted> {
         matches!(self, Way::Split | Way::SplitTogether).then_some(Wanted::AtMost(1.0))
     }
 
@@ -101,36 +100,13 @@ impl Way {
     }
 }
 
-/// A way's line.
-#[derive(Clone, Debug, Serialize)]
-pub struct Line {
-    /// The way.
-    pub name: String,
-    /// Nanoseconds for 512 pages.
-    pub nanos: Spread,
-    /// Times the yardstick's of the same round.
-    pub ratio: Spread,
-    /// What the ratio should be.
-    pub wanted: Option<Wanted>,
-    /// Whether it is.
-    pub met: Option<bool>,
-}
-
-impl Line {
-    /// What `way` took; not judged if it was but a try.
-    pub fn new(way: Way, nanos: Spread, ratio: Spread, is_judged: bool) -> Self {
-        let wanted = way.wanted().filter(|_| is_judged);
-        Self { name: way.name().into(), nanos, ratio, wanted, met: wanted.map(|wanted| wanted.is_met_by(ratio)) }
-    }
-}
-
 /// All ways.
 #[derive(Clone, Debug, Serialize)]
 pub struct Table {
     /// Rounds that each median is of.
     pub nr_rounds: usize,
     /// In the order of [`Way::ALL`].
-    pub lines: Vec<Line>,
+    pub lines: Vec<Compared>,
 }
 
 impl Judged for Table {
@@ -144,12 +120,7 @@ impl fmt::Display for Table {
         writeln!(f, "\n512 pages, had and given back; {} rounds, median (quartiles)", self.nr_rounds)?;
         writeln!(f, "  {:<18}{:>28}{:>24}  wanted", "way", "ns", "x 512 allocations")?;
         for line in &self.lines {
-            write!(f, "  {:<18}{:>28.0}{:>24.2}", line.name, line.nanos, line.ratio)?;
-            match (line.wanted, line.met) {
-                (Some(wanted), Some(true)) => writeln!(f, "  {wanted}: yes")?,
-                (Some(wanted), _) => writeln!(f, "  {wanted}: MISSED")?,
-                (None, _) => writeln!(f)?,
-            }
+            writeln!(f, "  {:<18}{:>28.0}{:>24.2}  {}", line.name, line.nanos, line.ratio, line.verdict())?;
         }
         Ok(())
     }

@@ -9,8 +9,7 @@ use farpage::{Access, Device, Folio, Order, SoftLeaf, Space};
 use serde::Serialize;
 
 use crate::random::SplitMix;
-use crate::ratio::Spread;
-use crate::report::{Judged, Wanted};
+use crate::report::{Compared, Judged, Wanted};
 
 /// Passes over a set that are timed at once.
 const PASSES: usize = 16;
@@ -126,6 +125,11 @@ impl<'s> Set<'s> {
         start.elapsed().as_nanos() as f64 / (passes.max(1) * self.leaves.len()) as f64
     }
 
+    /// What it is called, and what is wanted of it.
+    pub fn name_and_wanted(&self) -> (&'static str, Option<Wanted>) {
+        (self.name, self.wanted)
+    }
+
     /// The set that it is compared with.
     pub fn yardstick(&self) -> usize {
         self.yardstick
@@ -150,29 +154,6 @@ fn mixed<'s>(device: &Device<'s>, nr_folios: usize) -> Vec<Folio<'s>> {
     all
 }
 
-/// A set's line.
-#[derive(Clone, Debug, Serialize)]
-pub struct Line {
-    /// The set.
-    pub name: String,
-    /// Nanoseconds a lookup.
-    pub nanos: Spread,
-    /// Times the yardstick's of the same round.
-    pub ratio: Spread,
-    /// What the ratio should be.
-    pub wanted: Option<Wanted>,
-    /// Whether it is.
-    pub met: Option<bool>,
-}
-
-impl Line {
-    /// What a set took; not judged if it was but a try.
-    pub fn new(set: &Set<'_>, nanos: Spread, ratio: Spread, is_judged: bool) -> Self {
-        let wanted = set.wanted.filter(|_| is_judged);
-        Self { name: set.name.into(), nanos, ratio, wanted, met: wanted.map(|wanted| wanted.is_met_by(ratio)) }
-    }
-}
-
 /// All sets in one pattern.
 #[derive(Clone, Debug, Serialize)]
 pub struct Table {
@@ -183,7 +164,7 @@ pub struct Table {
     /// Rounds that each median is of.
     pub nr_rounds: usize,
     /// In the order of [`Set::all`].
-    pub lines: Vec<Line>,
+    pub lines: Vec<Compared>,
 }
 
 impl Judged for Table {
@@ -198,12 +179,7 @@ impl fmt::Display for Table {
         writeln!(f, "\nlookups of {nr_folios} folios, {pattern}; {nr_rounds} rounds, median (quartiles)")?;
         writeln!(f, "  {:<20}{:>24}{:>24}  wanted", "words of", "ns", "x heads")?;
         for line in &self.lines {
-            write!(f, "  {:<20}{:>24.2}{:>24.2}", line.name, line.nanos, line.ratio)?;
-            match (line.wanted, line.met) {
-                (Some(wanted), Some(true)) => writeln!(f, "  {wanted}: yes")?,
-                (Some(wanted), _) => writeln!(f, "  {wanted}: MISSED")?,
-                _ => writeln!(f)?,
-            }
+            writeln!(f, "  {:<20}{:>24.2}{:>24.2}  {}", line.name, line.nanos, line.ratio, line.verdict())?;
         }
         Ok(())
     }

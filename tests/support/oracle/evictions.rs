@@ -38,7 +38,10 @@ impl<'s> Oracle<'s> {
         }
         self.check_alloc_against(&device, folio, order, expected);
 
-        self.check_walk(&mut ticket, (first, last), u32::from(end % 3));
+        match end % 5 {
+            4 => self.check_moving_walk(&mut ticket, (first, last)),
+            _ => self.check_walk(&mut ticket, (first, last), u32::from(end % 3)),
+        }
         let empty = self.empty_blocks(first, last);
         match end % 8 {
             0 => ticket.abort(),
@@ -78,6 +81,35 @@ impl<'s> Oracle<'s> {
             }
             assert!(!busy.is_locked);
         }
+    }
+
+    /// The driver takes every leaf of the folios away, as if it had copied them: who has no handle on any is gone.
+    fn check_moving_walk(&mut self, ticket: &mut EvictTicket<'s>, (first, last): (u64, u64)) {
+        let lives: Vec<u64> =
+            self.model.lives_between(first, last).filter(|(_, life)| !life.ended).map(|(head, _)| head).collect();
+        let mut handed = Vec::new();
+        let evicted = ticket.evict(0, |folio| {
+            let head = folio.offset().get();
+            handed.push(head);
+            self.model.life_mut(head).refs += 1;
+            for leaf in 0..self.leaves.len() {
+                let is_of_folio = self.leaves[leaf].head == head;
+                if is_of_folio && self.life_of(leaf).is_some_and(|life| life.maps > 0) {
+                    self.space.unmap(self.leaves[leaf].word).expect("it owns a reference");
+                    self.model.life_mut(head).maps -= 1;
+                    self.end(head);
+                    self.stats.unmapped += 1;
+                }
+            }
+            let life = *self.model.life_mut(head);
+            assert_eq!((folio.refs(), folio.maps()), (life.refs, life.maps));
+            drop(folio);
+            self.end(head);
+        });
+        assert_eq!(handed, lives);
+        let nr_empty = self.empty_blocks(first, last).len() as u64;
+        assert_eq!((evicted.nr_evicted, evicted.nr_busy), (nr_empty, (last - first).div_ceil(BLOCK) - nr_empty));
+        self.stats.moved += handed.iter().filter(|&&head| self.model.life(head).is_none()).count() as u64;
     }
 
     /// The blocks of `first..last` in which nothing is taken, from and to.

@@ -22,8 +22,12 @@ impl<'s> Oracle<'s> {
         assert!(!page.wait_unlocked(Duration::ZERO), "it is locked");
         drop(guard);
         assert!(!folio.is_locked() && page.wait_unlocked(Duration::ZERO));
+        drop(folio.lock());
         let locked = self.handles.swap_remove(i).lock_owned();
+        let another = locked.clone();
+        let another = another.try_lock_owned().expect_err("it is locked");
         assert!(locked.is_locked());
+        drop(another);
         self.handles.push(locked.unlock());
     }
 

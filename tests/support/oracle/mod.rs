@@ -65,6 +65,7 @@ pub(crate) struct Stats {
     pub(crate) upgraded: u64,
     pub(crate) gone_weak: u64,
     pub(crate) evictions: u64,
+    pub(crate) moved: u64,
 }
 
 /// Runs `ops` on a space of `max_pages` pages, of which `cache_percent` may lie in caches; then puts everything,
