@@ -3,8 +3,8 @@
 
 mod mm_support;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Barrier};
 
 use farpage::{
     Access, Backing, DeviceDriver, DeviceFault, DriverError, FaultError, IntervalOps, Invalidation, InvalidationKind,
@@ -165,23 +165,24 @@ fn a_look_at_a_page_pins_nothing() {
         let (space, all) = (w.space(), range(BASE, 8 * PAGE));
         space.map(anon(BASE, 8 * PAGE)).unwrap();
         write(&space, BASE, &pattern(8 * PAGE, 7));
-        let ended = AtomicU64::new(0);
+        let (ended, begins) = (AtomicU64::new(0), Barrier::new(2));
         std::thread::scope(|scope| {
-            let looker = scope.spawn(|| {
-                let mut looks = 0u64;
-                while ended.load(Relaxed) == 0 {
-                    let seen = space.snapshot(at(BASE + looks % 8 * PAGE));
+            scope.spawn(|| {
+                begins.wait();
+                for look in 0u64.. {
+                    let seen = space.snapshot(at(BASE + look % 8 * PAGE));
                     assert!(seen.maps <= seen.refs, "both of one moment: {seen:?}");
-                    looks += 1;
+                    if ended.load(Relaxed) != 0 {
+                        break;
+                    }
                 }
-                looks
             });
+            begins.wait();
             for round in 0..200 {
                 assert_eq!(gpu.migrate_in(&space, all).unwrap(), 8, "round {round}");
                 assert_eq!(gpu.migrate_out(&space, all).unwrap(), 8, "round {round}");
             }
             ended.store(1, Relaxed);
-            assert!(looker.join().unwrap() > 0);
         });
         w.check();
         assert_bytes(&read(&space, BASE, 8 * PAGE), &pattern(8 * PAGE, 7));

@@ -25,7 +25,7 @@ use crossbeam_utils::CachePadded;
 
 pub(crate) use bits::{FreeBits, GivenUp, free_pages, largest_free_order};
 pub(crate) use block_use::{BlockUse, Mixing};
-pub(crate) use blocks::{Blocks, Freed};
+pub(crate) use blocks::Blocks;
 pub(crate) use closure::NotClosed;
 pub(crate) use hold::Hold;
 pub(crate) use span::{Placement, Span, folios_of};
@@ -151,7 +151,7 @@ impl FreeMap {
     /// Takes the block of order 9 that the claimer was the last to free, if it still is as it was left.
     #[inline]
     pub(crate) fn reclaim(&self, claimer: Claimer<'_>) -> Option<u64> {
-        let block = claimer.seat.recent(Order::HUGE)?.take()?;
+        let block = claimer.seat.recent().take()?;
         claimer.blocks.reclaim_whole(block, Order::HUGE).then_some(block << BLOCK_SHIFT)
     }
 
@@ -212,11 +212,9 @@ impl FreeMap {
     /// Gives a run back to the map. If that has emptied a group of blocks, how many groups have, lately.
     #[inline]
     pub(crate) fn release(&self, blocks: &Blocks, seat: &Seat, page: u64, order: Order) -> u64 {
-        let Freed { made_room, vacancies } = blocks.release(page, order);
-        if made_room {
-            if let Some(recent) = seat.recent(order) {
-                recent.note(block_of(page));
-            }
+        let vacancies = blocks.release(page, order);
+        if order == Order::HUGE {
+            seat.recent().note(block_of(page));
         }
         self.note_release(blocks, seat, page..page + order.nr_pages());
         vacancies

@@ -6,7 +6,7 @@ use core::ops::Range;
 use super::{Blocks, Claimer, FreeMap, GivenUp, Mixing, largest_free_order};
 use crate::class::Class;
 use crate::geometry::BLOCK_SHIFT;
-use crate::seat::{Recent, Seat};
+use crate::seat::Seat;
 use crate::sparse::NoMemory;
 use crate::words::Order;
 
@@ -73,14 +73,6 @@ impl FreeMap {
             }
             Ok(claimed)
         };
-        // First where we have made room ourselves: its lines are ours already, and nobody else is likely to look there.
-        while let Some(block) = seat.recent(order).and_then(Recent::take) {
-            if blocks.use_of(block).class() == class {
-                if let Some(claimed) = adopt(block)? {
-                    return Ok(Some(claimed));
-                }
-            }
-        }
         // Whoever takes more than a block looks near home then, and only after that where others may be about to look.
         let (home, all) = (self.home_of(seat), self.blocks());
         let near = (home != all && seat.has_left_block(order)).then_some(home);
@@ -148,7 +140,7 @@ impl FreeMap {
     /// nobody has any.
     fn search_group(&self, claimer: Claimer<'_>, given_up: &GivenUp) -> Result<Option<u64>, NoMemory> {
         let (Claimer { blocks, seat, .. }, order, range) = (claimer, Order::HUGE, self.blocks());
-        while let Some(block) = seat.recent(order).and_then(Recent::take) {
+        while let Some(block) = seat.recent().take() {
             if let Some(page) = blocks.claim_whole(block, order, given_up)? {
                 return Ok(Some(page));
             }

@@ -15,7 +15,7 @@ mod stash;
 use core::ops::Range;
 use std::sync::OnceLock;
 
-pub(crate) use recent::Recent;
+use recent::Recent;
 pub(crate) use spans::{SpanHint, SpanHints};
 pub(crate) use stash::{NR_ORDERS, Oldest, Stash, orders};
 
@@ -46,8 +46,8 @@ pub(crate) struct Seat {
     unsure: AtomicU64,
     /// For each order below 9, the block that it takes from; for order 9, the next block of the group that it takes from.
     blocks: [AtomicU64; NR_ORDERS + 1],
-    /// For each order up to 9, blocks of it in which this seat has made room.
-    recent: [Recent; NR_ORDERS + 1],
+    /// Blocks of order 9 that this seat has freed.
+    recent: Recent,
     stash: Stash,
     /// Made by the first who asks for a run of any length; `None` if there was no memory.
     spans: OnceLock<Option<Vec<SpanHints>>>,
@@ -61,7 +61,7 @@ impl Seat {
             live: AtomicI64::new(0),
             unsure: AtomicU64::new(0),
             blocks: core::array::from_fn(|_| AtomicU64::new(NO_BLOCK)),
-            recent: core::array::from_fn(|_| Recent::new()),
+            recent: Recent::new(),
             stash: Stash::new(budget)?,
             spans: OnceLock::new(),
         })
@@ -159,9 +159,10 @@ impl Seat {
         self.blocks.get(usize::from(order.get())).is_some_and(|word| word.load(Relaxed) == LEFT_BLOCK)
     }
 
-    /// Blocks of `order` (9 at most) in which this seat has made room; none for larger orders.
-    pub(crate) fn recent(&self, order: Order) -> Option<&Recent> {
-        self.recent.get(usize::from(order.get()))
+    /// Blocks of order 9 that this seat has freed.
+    #[inline]
+    pub(crate) fn recent(&self) -> &Recent {
+        &self.recent
     }
 }
 

@@ -1,4 +1,4 @@
-//! [`Recent`]: blocks in which one thread has made room, the last ones first.
+//! [`Recent`]: blocks that one thread has freed, the last ones first.
 #![forbid(unsafe_code)]
 
 use crate::geometry::MODEL;

@@ -45,15 +45,6 @@ pub(crate) struct Blocks {
     closing: Closing,
 }
 
-/// What a release has done.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Freed {
-    /// There is room where perhaps there was none.
-    pub(crate) made_room: bool,
-    /// If it has emptied a group of blocks, how many groups have, lately; otherwise 0.
-    pub(crate) vacancies: u64,
-}
-
 impl Blocks {
     /// `blocks_per_group`: how many empty together before anybody is told; a power of two.
     pub(crate) fn new(nr_blocks: u64, blocks_per_group: u64) -> Result<Blocks, ReserveError> {
@@ -185,13 +176,13 @@ impl Blocks {
         Ok(None)
     }
 
-    /// Gives back the run of `order` that starts at `page`. The caller's use of it ends before the next owner's begins.
+    /// Gives back the run of `order` that starts at `page`. The caller's use of it ends before the next owner's begins. If that
+    /// has emptied a group of blocks, how many groups have, lately; otherwise 0.
     #[inline]
-    pub(crate) fn release(&self, page: u64, order: Order) -> Freed {
+    pub(crate) fn release(&self, page: u64, order: Order) -> u64 {
         let block = block_of(page);
         if order.is_whole_block() {
-            let vacancies = self.release_blocks(block..block + (order.nr_pages() >> BLOCK_SHIFT));
-            Freed { made_room: true, vacancies }
+            self.release_blocks(block..block + (order.nr_pages() >> BLOCK_SHIFT))
         } else {
             self.release_span(page, order.nr_pages())
         }
@@ -199,15 +190,14 @@ impl Blocks {
 
     /// Gives back pages of one block that goes by its bits, as [`Blocks::release`].
     #[inline]
-    pub(crate) fn release_span(&self, page: u64, nr_pages: u64) -> Freed {
+    pub(crate) fn release_span(&self, page: u64, nr_pages: u64) -> u64 {
         let block = block_of(page);
         let Some(bits) = self.bits.get_populated(block) else {
             unreachable!("page {page:#x} is released and was never claimed");
         };
         let released = bits.release_span(page & (PAGES_PER_BLOCK - 1), nr_pages);
         let told = released.was_full || released.is_free;
-        let vacancies = if told { self.note_release(block, bits, released) } else { 0 };
-        Freed { made_room: released.was_full, vacancies }
+        if told { self.note_release(block, bits, released) } else { 0 }
     }
 
     /// Tells others of a word that was full, or is free now.
@@ -249,7 +239,7 @@ impl Blocks {
             vacancies = vacancies.max(if self.use_of(block).is_taken() {
                 self.release_blocks(block..block + 1)
             } else {
-                self.release_span(at, end - at).vacancies
+                self.release_span(at, end - at)
             });
             at = end;
         }
